@@ -49,7 +49,9 @@ class Region:
     def _checked_box(self) -> tuple[float, float, float, float]:
         box = tuple(float(edge) for edge in self.box)
         if len(box) != 4:
-            raise ValueError(f"The region {self.phrase!r} has a box of {len(box)} numbers; it takes x0, y0, x1, y1.")
+            raise ValueError(
+                f"The region {self.phrase!r} has a box of {len(box)} numbers; it takes x0, y0, x1, y1."
+            )
         if not all(math.isfinite(edge) for edge in box):
             raise ValueError(f"The region {self.phrase!r} has a box with a number that is not finite: {box}.")
         if any(edge < -EDGE_TOLERANCE or edge > 1 + EDGE_TOLERANCE for edge in box):

@@ -1,0 +1,147 @@
+"""Detail Fusion Module: gated self-attention in which image tokens look at the instances they lie in.
+
+DEIG, section "Detail Fusion Module", eqs. 4-8, on GLIGEN's gated self-attention (Li et al. 2023, eq. 8).
+
+Two things follow from the equations and are used here. An instance's own row of the attention is thrown
+away (eq. 8 keeps image tokens only) and its tokens enter every block anew, so only image tokens are queries.
+And an absent instance is masked for everyone, so it need not exist.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import nn
+
+
+class Grounded(NamedTuple):
+    """Rows of a batch that share the same instances.
+
+    Args:
+        rows: how many rows of the batch, in order.
+        objs: (N, L, context_width), N instances of L tokens; None: these rows have no instances.
+        bias: (N, Q), added to the logits between the Q image tokens and each instance: 0 where the token lies
+            in the instance's place, -inf where not, and between for weaker ones.
+    """
+
+    rows: int
+    objs: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
+
+
+class GEGLU(nn.Module):
+    """Linear layer gated by the GELU of its other half (Shazeer 2020)."""
+
+    def __init__(self, width: int, hidden_width: int, operations=nn, **factory):
+        super().__init__()
+        self.proj = operations.Linear(width, 2 * hidden_width, **factory)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., width) -> (..., hidden_width)."""
+        x, gate = self.proj(x).chunk(2, dim=-1)
+        return x * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU and a linear layer back; the places in `net` are those of the checkpoint."""
+
+    def __init__(self, width: int, hidden_width: int, operations=nn, **factory):
+        super().__init__()
+        self.net = nn.ModuleDict(
+            {
+                "0": GEGLU(width, hidden_width, operations, **factory),
+                "2": operations.Linear(hidden_width, width, **factory),
+            }
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., width) -> (..., width)."""
+        return self.net["2"](self.net["0"](x))
+
+
+class AttentionProjections(nn.Module):
+    """The four linear layers of an attention, under the checkpoint's names."""
+
+    def __init__(self, width: int, operations=nn, **factory):
+        super().__init__()
+        self.to_q = operations.Linear(width, width, bias=False, **factory)
+        self.to_k = operations.Linear(width, width, bias=False, **factory)
+        self.to_v = operations.Linear(width, width, bias=False, **factory)
+        self.to_out = nn.ModuleDict({"0": operations.Linear(width, width, **factory)})
+
+
+class Fuser(nn.Module):
+    """Gated self-attention over image and instance tokens, and a gated feed-forward net.
+
+    Args:
+        width: width of the block's image tokens.
+        context_width: width of the instance tokens.
+        heads: attention heads.
+        hidden_width: width inside the feed-forward net, 4 x width if not given.
+        operations: where the layer classes come from; the host gives its own.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        context_width: int,
+        heads: int = 8,
+        hidden_width: int | None = None,
+        operations=nn,
+        **factory,
+    ):
+        super().__init__()
+        self.heads = heads
+        self.linear = operations.Linear(context_width, width, **factory)
+        self.attn = AttentionProjections(width, operations, **factory)
+        self.ff = FeedForward(width, hidden_width or 4 * width, operations, **factory)
+        self.norm1 = operations.LayerNorm(width, **factory)
+        self.norm2 = operations.LayerNorm(width, **factory)
+        self.alpha_attn = nn.Parameter(torch.zeros((), **factory))
+        self.alpha_dense = nn.Parameter(torch.zeros((), **factory))
+
+    def forward(
+        self, x: torch.Tensor, groups: Sequence[Grounded], strength: float | torch.Tensor = 1.0
+    ) -> torch.Tensor:
+        """Let image tokens look at their instances.
+
+        Args:
+            x: (B, Q, width), image tokens.
+            groups: the rows of the batch in order; their counts add up to B.
+            strength: multiplies both gates; a number, or (B, 1, 1) for one each row. 0 leaves x as it is.
+
+        Returns:
+            (B, Q, width)
+        """
+        attn_gate = strength * torch.tanh(self.alpha_attn.to(x))
+        dense_gate = strength * torch.tanh(self.alpha_dense.to(x))
+        x = x + attn_gate * self._attend(self.norm1(x), groups)
+        return x + dense_gate * self.ff(self.norm2(x))
+
+    def _attend(self, image: torch.Tensor, groups: Sequence[Grounded]) -> torch.Tensor:
+        rows = [group.rows for group in groups]
+        q, k, v = (
+            self._split_heads(project(image)).split(rows)
+            for project in (self.attn.to_q, self.attn.to_k, self.attn.to_v)
+        )
+        out = [self._attend_group(*qkv, group) for *qkv, group in zip(q, k, v, groups, strict=True)]
+        return self.attn.to_out["0"](rearrange(torch.cat(out), "b heads q d -> b q (heads d)"))
+
+    def _attend_group(self, q, k, v, group: Grounded) -> torch.Tensor:
+        if group.objs is None:
+            return F.scaled_dot_product_attention(q, k, v)
+        objs = self.norm1(self.linear(rearrange(group.objs, "n tokens width -> 1 (n tokens) width")))
+        keys, values = (
+            self._split_heads(project(objs)).expand(len(q), -1, -1, -1)
+            for project in (self.attn.to_k, self.attn.to_v)
+        )
+        bias = repeat(group.bias.to(q), "n q -> q (n tokens)", tokens=group.objs.shape[1])
+        mask = F.pad(bias, (k.shape[2], 0))  # eq. 4: image tokens see all image tokens
+        return F.scaled_dot_product_attention(
+            q, torch.cat((k, keys), dim=2), torch.cat((v, values), dim=2), attn_mask=mask
+        )
+
+    def _split_heads(self, x: torch.Tensor) -> torch.Tensor:
+        return rearrange(x, "b s (heads d) -> b heads s d", heads=self.heads)

@@ -1,0 +1,129 @@
+"""Rasterising: which image tokens belong to which region, at any image size and any token grid.
+
+A region is first laid onto the cells of the latent (8x8 pixels each), then pooled to the grid of whichever
+block asks. Pooling keeps the largest value, so whatever a region touches counts as its place, and two
+poolings in a row give what one would: the latent's cells hold all that the coarser grids need.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from .regions import Region
+
+CELL_PIXELS = 8
+
+# The released model was trained with places grown by this many tokens each way at its two coarsest grids,
+# whose tokens are 32 and 64 pixels wide.
+GROWTH_BY_TOKEN_PIXELS = {32: 1, 64: 2}
+
+
+def cell_places(regions: Sequence[Region], latent_size: tuple[int, int]) -> torch.Tensor:
+    """Lay regions onto the latent.
+
+    Args:
+        regions: N regions.
+        latent_size: (height, width) of the latent, in cells of 8 pixels.
+
+    Returns:
+        (N, height, width), float32, 1 where the region touches the cell, else 0. Each region has at least one
+        cell.
+    """
+    places = torch.zeros(len(regions), *latent_size)
+    for place, region in zip(places, regions, strict=True):
+        x0, y0, x1, y1 = region.box
+        rows = _covered_cells(y0, y1, latent_size[0])
+        columns = _covered_cells(x0, x1, latent_size[1])
+        place[rows, columns] = 1
+    return places
+
+
+def _covered_cells(low: float, high: float, cells: int) -> slice:
+    """Return the cells that the pixels of an interval, given in fractions, touch."""
+    pixels = cells * CELL_PIXELS
+    first, end = round(low * pixels), round(high * pixels)
+    if end <= first:  # thinner than a pixel: it keeps the one at its middle
+        first = min(int((low + high) / 2 * pixels), pixels - 1)
+        end = first + 1
+    return slice(first // CELL_PIXELS, -(-end // CELL_PIXELS))
+
+
+def token_places(
+    cells: torch.Tensor, latent_size: tuple[int, int], grid: tuple[int, int], front: bool = False
+) -> torch.Tensor:
+    """Pool places from the latent's cells to a grid of image tokens.
+
+    Args:
+        cells: (N, h, w), 0 to 1, places on the cells of a latent, or of a crop of it.
+        latent_size: (h, w) of that latent or crop.
+        grid: (rows, columns) of the tokens.
+        front: where places overlap, give the tokens to the later region instead of sharing them.
+
+    Returns:
+        (N, rows, columns), 0 to 1.
+    """
+    token_pixels = CELL_PIXELS * max(size / tokens for size, tokens in zip(latent_size, grid, strict=True))
+    stride = _stride(latent_size, grid)
+    if stride is None:
+        places = F.adaptive_max_pool2d(cells[:, None], grid)[:, 0]
+    else:
+        token_pixels = CELL_PIXELS * stride
+        places = F.max_pool2d(cells[:, None], stride, ceil_mode=True)[:, 0]
+    growth = max((by for pixels, by in GROWTH_BY_TOKEN_PIXELS.items() if token_pixels >= pixels), default=0)
+    if growth:
+        places = F.max_pool2d(places[:, None], 2 * growth + 1, stride=1, padding=growth)[:, 0]
+    return later_in_front(places) if front else places
+
+
+def _stride(latent_size: tuple[int, int], grid: tuple[int, int]) -> int | None:
+    """Return how many cells a token spans, if the grid came from the latent by halvings (rounding up)."""
+    stride = 1
+    while stride <= max(latent_size):
+        if all(math.ceil(size / stride) == tokens for size, tokens in zip(latent_size, grid, strict=True)):
+            return stride
+        stride *= 2
+    return None
+
+
+def later_in_front(places: torch.Tensor) -> torch.Tensor:
+    """Give every contested token to the last region that claims it.
+
+    A region that would lose all its tokens keeps one, the nearest to the middle of its place, so that nothing
+    vanishes behind another region.
+
+    Args:
+        places: (N, rows, columns), 0 where a region is not.
+    """
+    claimed = places > 0
+    later = claimed.flip(0).cumsum(0).flip(0) - claimed.int()
+    kept = places * (later == 0)
+    for i in range(len(places)):
+        if claimed[i].any() and not kept[i].any():
+            row, column = _middle_token(claimed[i])
+            kept[:, row, column] = 0
+            kept[i, row, column] = places[i, row, column]
+    return kept
+
+
+def _middle_token(claimed: torch.Tensor) -> tuple[int, int]:
+    tokens = claimed.nonzero()
+    distances = (tokens - tokens.float().mean(0)).square().sum(1)
+    return tuple(tokens[distances.argmin()].tolist())
+
+
+def crop_boxes(
+    boxes: torch.Tensor, latent_size: tuple[int, int], area: tuple[int, int, int, int]
+) -> torch.Tensor:
+    """Express boxes in fractions of a crop of the image, cut off at its edges.
+
+    Args:
+        boxes: (N, 4), xyxy, fractions of the whole image.
+        latent_size: (height, width) of the whole latent, in cells.
+        area: (height, width, y, x) of the crop, in cells, as the host gives it.
+    """
+    height, width, y, x = area
+    whole = boxes.new_tensor([latent_size[1], latent_size[0]] * 2)
+    corner, size = boxes.new_tensor([x, y] * 2), boxes.new_tensor([width, height] * 2)
+    return ((boxes * whole - corner) / size).clamp(0, 1)

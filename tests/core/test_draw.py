@@ -1,0 +1,134 @@
+"""Drawn regions: where the ink lies, what the marks say, and that the colours can be told apart."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from deig_pack.deig_core.draw import DASHES, PALETTE, colour_of, dash_of, draw_regions
+from deig_pack.deig_core.regions import Region
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageColor
+
+
+def rgb(index):
+    return np.array(ImageColor.getrgb(colour_of(index)))
+
+
+def inked(picture, index):
+    """Where the picture has exactly the colour of a region: (H, W), bool."""
+    return (np.asarray(picture) == rgb(index)).all(-1)
+
+
+def test_box_lies_where_the_fractions_say():
+    picture = draw_regions((Region("a cup", (0.25, 0.5, 0.75, 0.875)),), 512, 512)
+    ink = inked(picture, 0)
+    assert picture.size == (512, 512)
+    assert ink[256:448, 128:130].all(), "left edge, two pixels wide, from the top corner to the bottom one"
+    assert ink[256:448, 382:384].all(), "right edge, its last pixel before x = 0.75"
+    assert ink[446:448, 128:384].all(), "bottom edge"
+    assert not ink[300:440, 131:380].all(), "the inside shows what lies behind"
+
+
+def marks(picture, index, rows, columns, spots=4):
+    """Read the marks of a region off a drawing: (rows, columns) of "dot", "ring" or ""."""
+    pixels = np.asarray(picture)
+    found = []
+    for row in range(rows):
+        for column in range(columns):
+            y = (row + (index // spots + 0.5) / spots) * pixels.shape[0] / rows
+            x = (column + (index % spots + 0.5) / spots) * pixels.shape[1] / columns
+            centre, edge = pixels[round(y), round(x)], pixels[round(y), round(x) + 2]
+            dot, ring = (centre == rgb(index)).all(), (edge == rgb(index)).all()
+            found.append("dot" if dot else "ring" if ring else "")
+    return np.array(found).reshape(rows, columns)
+
+
+def test_marks_are_the_tokens_of_the_coarsest_grid():
+    # Out of sight for the labels and lines: the box ends inside cells, away from the spots of the marks.
+    region = Region("a cup", (200 / 1024, 600 / 1024, 340 / 1024, 700 / 1024))
+    expected = np.full((16, 16), "", dtype="<U4")
+    expected[9 - 2 : 10 + 3, 3 - 2 : 5 + 3] = "ring"  # grown by two tokens each way, as the model was trained
+    expected[9:11, 3:6] = "dot"  # 64-pixel tokens touched: rows 600..700, columns 200..340
+    found = marks(draw_regions((region,), 1024, 1024), 0, 16, 16)
+    hidden = np.zeros((16, 16), dtype=bool)
+    hidden[9, 3:8] = True  # under the label
+    assert np.array_equal(found[~hidden], expected[~hidden])
+
+
+def test_a_phrase_is_drawn_as_it_stands():
+    blank = np.asarray(draw_regions((Region(".", (0.1, 0.1, 0.9, 0.9)),), 512, 512)).astype(int)
+    typed = np.asarray(draw_regions((Region("<b>red</b>", (0.1, 0.1, 0.9, 0.9)),), 512, 512)).astype(int)
+    different = np.argwhere((blank != typed).any(-1))
+    assert len(different) > 200
+    assert (different.min(0) >= (51, 51)).all() and (different.max(0) <= (80, 250)).all(), "only the label"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    width=st.integers(2, 120).map(lambda n: n * 8),
+    height=st.integers(2, 120).map(lambda n: n * 8),
+    corners=st.lists(st.tuples(*[st.floats(0, 0.99)] * 2, *[st.floats(1e-4, 1)] * 2), max_size=40),
+    phrase=st.text(min_size=1, max_size=300).filter(str.strip),
+)
+def test_any_regions_at_any_size(width, height, corners, phrase):
+    regions = tuple(Region(phrase, (x, y, min(x + w, 1), min(y + h, 1))) for x, y, w, h in corners)
+    picture = draw_regions(regions, width, height)
+    assert picture.mode == "RGB"
+    assert min(picture.size) >= 512
+    assert picture.width * height == picture.height * width
+    if regions:
+        assert inked(picture, len(regions) - 1).any(), "the front region is always seen"
+
+
+def test_over_an_image():
+    ground = np.zeros((300, 700, 3), dtype=np.float32)
+    ground[..., 1] = 0.5
+    picture = draw_regions((Region("a cup", (0.2, 0.2, 0.6, 0.6)),), 512, 512, ground)
+    assert picture.size == (1400, 600), "enlarged twice, since its shorter side is under 512"
+    assert tuple(np.asarray(picture)[590, 1390]) == (0, 128, 0)
+    assert draw_regions((), 512, 512, Image.new("L", (600, 600), 70)).getpixel((5, 5)) == (70, 70, 70)
+    with pytest.raises(ValueError, match=r"\(H, W, 3\).*\(3, 4, 4\)"):
+        draw_regions((), 512, 512, np.zeros((3, 4, 4)))
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1.0: how linear RGB looks without one kind of cone.
+COLOUR_BLIND = {
+    "nobody": np.eye(3),
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def lab(colour, matrix):
+    """CIE L*a*b* (D65) of a colour as seen through a matrix on linear RGB."""
+    linear = (np.array(ImageColor.getrgb(colour)) / 255) ** 2.2
+    linear = np.clip(np.array(matrix) @ linear, 0, 1)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(to_xyz) @ linear / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eyes", COLOUR_BLIND)
+def test_colours_stay_apart(eyes):
+    for one, other in combinations(PALETTE, 2):
+        distance = np.linalg.norm(lab(one, COLOUR_BLIND[eyes]) - lab(other, COLOUR_BLIND[eyes]))
+        assert distance > 10, f"{one} and {other} are {distance:.1f} apart"
+
+
+def test_a_colour_comes_back_only_with_another_dash():
+    looks = [(colour_of(i), dash_of(i)) for i in range(len(PALETTE) * len(DASHES))]
+    assert len(set(looks)) == len(looks) == 32

@@ -1,0 +1,146 @@
+"""A real ComfyUI for the tests below this folder: on sys.path for tests in this process, or as a server.
+
+`COMFYUI_PATH` names it (one folder; `python run.py test` runs the tests once for each that it finds, each
+with the packages that the host asks for). Without it every module here is skipped, and says why.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from deig_pack.demo import standins
+
+HOST_PATH = Path(os.environ.get("COMFYUI_PATH") or ".comfyui-path-not-set")
+HAS_HOST = (HOST_PATH / "main.py").is_file() and (HOST_PATH / "comfy").is_dir()
+WHY_SKIPPED = (
+    f"needs a real ComfyUI, but COMFYUI_PATH is {os.environ.get('COMFYUI_PATH')!r}. "
+    "Set it to a ComfyUI folder (the one with main.py), or use `python run.py test`, which looks for one."
+)
+
+
+class NeedsHost(pytest.Module):
+    """A test module that is not even imported, because it imports the host."""
+
+    def collect(self):
+        pytest.skip(WHY_SKIPPED, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    if HAS_HOST:
+        return None  # pytest's own module
+    return NeedsHost.from_parent(parent, path=module_path)
+
+
+def pytest_itemcollected(item):
+    item.add_marker(pytest.mark.host)
+
+
+@dataclass(frozen=True)
+class ComfyHost:
+    """A ComfyUI whose modules may be imported in this process, on the CPU and away from the user's files.
+
+    Args:
+        path: the folder with main.py.
+        version: as ComfyUI says it, for example "0.3.64".
+        base: a temporary folder that stands in for ComfyUI's models, input and output folders.
+    """
+
+    path: Path
+    version: str
+    base: Path
+
+    @property
+    def t5_tokenizer(self) -> Path:
+        return self.path / "comfy" / "text_encoders" / "t5_tokenizer"
+
+
+def read_version(path: Path) -> str:
+    text = (path / "comfyui_version.py").read_text(encoding="utf-8")
+    return re.search(r'__version__ = "(.+?)"', text).group(1)
+
+
+# Lives as long as the process: the host keeps the paths below it.
+BASE = tempfile.TemporaryDirectory(prefix="deig-host-")
+
+
+def prepare_host() -> ComfyHost:
+    """Put the host on sys.path and let it parse a command line of ours instead of pytest's."""
+    sys.path.insert(0, str(HOST_PATH))
+    import comfy.options
+
+    argv = sys.argv
+    sys.argv = ["main.py", "--cpu", "--base-directory", BASE.name]
+    try:
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args  # noqa: F401  parses sys.argv when imported
+    finally:
+        sys.argv = argv
+    import torch
+
+    torch.set_num_threads(2)
+    return ComfyHost(HOST_PATH, read_version(HOST_PATH), Path(BASE.name))
+
+
+# Before any test module is imported: they import the host at their top.
+HOST = prepare_host() if HAS_HOST else None
+
+
+@pytest.fixture(scope="session")
+def comfy_host() -> ComfyHost:
+    return HOST
+
+
+def load_model(path: Path):
+    """The MODEL of a checkpoint, as ComfyUI's own loader gives it."""
+    import comfy.sd
+
+    return comfy.sd.load_checkpoint_guess_config(str(path), output_vae=False, output_clip=False)[0]
+
+
+@pytest.fixture(scope="session")
+def fast_checkpoint(comfy_host) -> Path:
+    """An SD1.5 checkpoint with 7 transformers and a tiny VAE, float32, no CLIP."""
+    path = comfy_host.base / "models" / "checkpoints" / "fast.safetensors"
+    return standins.save_state(path, standins.checkpoint_state(standins.FAST))
+
+
+@pytest.fixture(scope="session")
+def full_depth_checkpoint(comfy_host) -> Path:
+    """An SD1.5 checkpoint with all 16 transformers under their real names, float32, no CLIP."""
+    path = comfy_host.base / "models" / "checkpoints" / "full_depth.safetensors"
+    return standins.save_state(path, standins.checkpoint_state(standins.FULL_DEPTH))
+
+
+@pytest.fixture(scope="session")
+def fast_model(fast_checkpoint):
+    """The ModelPatcher of `fast_checkpoint`. Clone it before patching."""
+    return load_model(fast_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def full_depth_model(full_depth_checkpoint):
+    """The ModelPatcher of `full_depth_checkpoint`. Clone it before patching."""
+    return load_model(full_depth_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def fast_adapter_state() -> standins.State:
+    """Adapter weights under the released names for `fast_model`: 64-wide text, two IDE layers."""
+    return standins.adapter_state(standins.FAST)
+
+
+@pytest.fixture(scope="session")
+def full_depth_adapter_state() -> standins.State:
+    """The same for `full_depth_model`: the released file's names of all 16 fusers."""
+    return standins.adapter_state(standins.FULL_DEPTH)
+
+
+@pytest.fixture(scope="session")
+def small_t5_folder(comfy_host) -> Path:
+    """A T5 v1.1-style encoder 64 wide with T5's own tokenizer, in the host's text_encoders folder."""
+    folder = comfy_host.base / "models" / "text_encoders" / "small-t5"
+    return standins.write_t5_folder(folder, comfy_host.t5_tokenizer)

@@ -1,0 +1,128 @@
+"""The adapter's file: reading it from the released checkpoint, and writing a small one.
+
+    python -m deig_core.checkpoint model.pth deig.safetensors --dtype fp16
+
+The released `model.pth` holds a whole UNet beside the adapter. The UNet's own weights were frozen in
+training, so the fusers, the position net and the IDE are all that DEIG needs.
+"""
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .tensor_files import TensorFile, open_tensors, read_state_dict
+
+__all__ = ["AdapterSource", "open_adapter", "read_adapter", "read_state_dict"]
+
+# An adapter's tensor, with whatever prefix a training framework or a merged checkpoint put before the name.
+_ADAPTER_KEY = re.compile(
+    r"(?P<prefix>(?:.*?\.)?)"
+    r"(?P<name>(?:(?:input_blocks|middle_block|output_blocks)\.(?:\d+\.)*transformer_blocks\.\d+\.fuser"
+    r"|position_net|IDE)\..+)"
+)
+
+# What a file without an adapter may be, by a name in it; the first that fits is said.
+_LOOKS = (
+    (r"(^|\.)conditioner\.embedders\.|(^|\.)label_emb\.", "an SDXL checkpoint"),
+    (r"(^|\.)lora_|\.lora_|\.lora\.|\.hada_w", "a LoRA"),
+    (r"^double_blocks\.|\.double_blocks\.|\.joint_blocks\.", "a Flux or SD3 model"),
+    (r"(^|\.)control_model\.|(^|\.)zero_convs\.|^controlnet_", "a ControlNet"),
+    (r"(^|\.)encoder\.block\.\d+\.layer\.", "a T5 text encoder, which belongs in models/text_encoders"),
+    (r"(^|\.)text_model\.encoder\.", "a CLIP text encoder"),
+    (r"(^|\.)image_proj\.|(^|\.)ip_adapter\.", "an IP-Adapter"),
+    (r"(^|\.)(down_blocks|up_blocks)\.\d+\.attentions\.", "a UNet in the layout of diffusers"),
+    (r"^cond_stage_model\.|(^|\.)input_blocks\.\d+\.", "a plain Stable Diffusion checkpoint"),
+    (r"(^|\.)decoder\.conv_in\.|(^|\.)encoder\.conv_in\.", "a VAE"),
+)
+
+_WHAT_TO_GET = (
+    "Take DEIG's released model.pth, or a .safetensors made from it with `python -m deig_core.checkpoint`."
+)
+
+
+@dataclass(frozen=True)
+class AdapterSource:
+    """An adapter's tensors as they lie in a file: `names` gives, for the adapter's name, the file's."""
+
+    file: TensorFile
+    names: dict[str, str]
+
+    def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return self.file.read(self.names[name], dtype)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.file.window(self.names[name]).shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self.file.window(self.names[name]).dtype
+
+
+def open_adapter(path: str | Path) -> AdapterSource:
+    """Find the adapter's tensors in a file without reading them.
+
+    Raises:
+        ValueError: where the file cannot be read or has no adapter in it, saying what it looks like.
+    """
+    file = open_tensors(path)
+    found: dict[str, dict[str, str]] = {}
+    for key in file.entries:
+        if match := _ADAPTER_KEY.fullmatch(key):
+            found.setdefault(match["prefix"], {})[match["name"]] = key
+    if not found:
+        raise ValueError(_no_adapter(file))
+    if len(found) > 1:
+        raise ValueError(
+            f"{file.path} holds more than one adapter, under the prefixes {sorted(found)}. Keep one of them."
+        )
+    (names,) = found.values()
+    if not any(name.startswith("IDE.") for name in names):
+        raise ValueError(
+            f"{file.path} has no Instance Detail Extractor (IDE.*) beside its {len(names)} grounding tensors: "
+            f"it looks like a GLIGEN or InstanceDiffusion checkpoint. {_WHAT_TO_GET}"
+        )
+    for name, key in names.items():
+        _check_float(file, name, key)
+    return AdapterSource(file, names)
+
+
+def read_adapter(path: str | Path, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by name, as in the released checkpoint and without any prefix.
+
+    Each is copied out of the file in turn, so the memory used is the adapter's own, in `dtype`, and one
+    tensor. Nothing in the file is executed.
+
+    Args:
+        path: the released `model.pth`, or a `.safetensors` that has the adapter's tensors.
+        dtype: a floating-point type to cast to; None keeps the file's own.
+
+    Raises:
+        ValueError: as `open_adapter`.
+    """
+    source = open_adapter(path)
+    return {name: source.read(name, dtype) for name in source.names}
+
+
+def _check_float(file: TensorFile, name: str, key: str):
+    dtype = file.window(key).dtype
+    if not dtype.is_floating_point:
+        raise ValueError(
+            f"{file.path}: the adapter's tensor {name!r} is {dtype}, and floating-point numbers were "
+            f"expected; a quantised adapter cannot be used. {_WHAT_TO_GET}"
+        )
+
+
+def _no_adapter(file: TensorFile) -> str:
+    if file.around:
+        where, foreign = next(iter(file.around.items()))
+        return (
+            f"{file.path}: {f'the entry {where!r}' if where else 'the file'} is no state dict but asks for "
+            f"{foreign.name!r}. Nothing in the file was run. {_WHAT_TO_GET}"
+        )
+    looks = (words for pattern, words in _LOOKS if any(re.search(pattern, key) for key in file.entries))
+    looks = next(looks, None)
+    some = ", ".join(list(file.entries)[:3])
+    seen = f"it looks like {looks}" if looks else f"it has {len(file.entries)} tensors ({some or 'none'} ...)"
+    return f"{file.path} has no DEIG adapter in it: {seen}. {_WHAT_TO_GET}"

@@ -3,9 +3,22 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 # Wide enough for the rounding of x + width and of a box that went through 7 digits of text, far below
 # what anyone could see (a hundredth of a pixel at 4096).
 EDGE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A place of any shape. Two masks are equal only if they are one object, so that regions stay hashable.
+
+    Args:
+        values: (height, width), 0 outside the place to 1 inside it, over the whole image at any resolution.
+    """
+
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -19,6 +32,9 @@ class Region:
             attention logits. 0 is absence, 1 changes nothing, above 1 is stronger.
         start_percent: where in the sampling schedule the region begins to act, 0 (first step) to 1.
         end_percent: where it stops acting, 0 to 1, not before `start_percent`.
+        mask: the exact place, where it is not the whole box.
+        scribble: points (x, y) of a stroke through the instance, fractions of the image.
+        point: (x, y) of a point on the instance, fractions of the image.
 
     Raises:
         ValueError: naming the region and what is wrong with it.
@@ -29,6 +45,9 @@ class Region:
     strength: float = 1.0
     start_percent: float = 0.0
     end_percent: float = 1.0
+    mask: Mask | None = None
+    scribble: tuple[tuple[float, float], ...] | None = None
+    point: tuple[float, float] | None = None
 
     def __post_init__(self):
         if not isinstance(self.phrase, str) or not self.phrase.strip():

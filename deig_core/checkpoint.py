@@ -8,14 +8,17 @@ training, so the fusers, the position net and the IDE are all that DEIG needs.
 
 import argparse
 import re
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 
-from .tensor_files import TensorFile, open_tensors, read_state_dict
+from .tensor_files import TensorFile, open_tensors, read_state_dict, write_safetensors
 
-__all__ = ["AdapterSource", "open_adapter", "read_adapter", "read_state_dict"]
+__all__ = ["AdapterSource", "open_adapter", "read_adapter", "read_state_dict", "write_adapter"]
 
 # An adapter's tensor, with whatever prefix a training framework or a merged checkpoint put before the name.
 _ADAPTER_KEY = re.compile(
@@ -43,6 +46,9 @@ _WHAT_TO_GET = (
 )
 
 
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
 @dataclass(frozen=True)
 class AdapterSource:
     """An adapter's tensors as they lie in a file: `names` gives, for the adapter's name, the file's."""
@@ -53,11 +59,10 @@ class AdapterSource:
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         return self.file.read(self.names[name], dtype)
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self.file.window(self.names[name]).shape
-
-    def dtype(self, name: str) -> torch.dtype:
-        return self.file.window(self.names[name]).dtype
+    def layout(self, dtype: torch.dtype | None = None) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """name -> type (`dtype`, or else the file's own) and shape."""
+        windows = {name: self.file.window(key) for name, key in self.names.items()}
+        return {name: (dtype or window.dtype, window.shape) for name, window in windows.items()}
 
 
 def open_adapter(path: str | Path) -> AdapterSource:
@@ -80,8 +85,8 @@ def open_adapter(path: str | Path) -> AdapterSource:
     (names,) = found.values()
     if not any(name.startswith("IDE.") for name in names):
         raise ValueError(
-            f"{file.path} has no Instance Detail Extractor (IDE.*) beside its {len(names)} grounding tensors: "
-            f"it looks like a GLIGEN or InstanceDiffusion checkpoint. {_WHAT_TO_GET}"
+            f"{file.path} has {len(names)} grounding tensors but no Instance Detail Extractor (IDE.*): it "
+            f"looks like a GLIGEN or InstanceDiffusion checkpoint. {_WHAT_TO_GET}"
         )
     for name, key in names.items():
         _check_float(file, name, key)
@@ -126,3 +131,90 @@ def _no_adapter(file: TensorFile) -> str:
     some = ", ".join(list(file.entries)[:3])
     seen = f"it looks like {looks}" if looks else f"it has {len(file.entries)} tensors ({some or 'none'} ...)"
     return f"{file.path} has no DEIG adapter in it: {seen}. {_WHAT_TO_GET}"
+
+
+def write_adapter(
+    source: AdapterSource | Mapping[str, torch.Tensor],
+    destination: str | Path,
+    dtype: torch.dtype | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+):
+    """Write an adapter as safetensors, one tensor at a time; a file of that name is replaced when done.
+
+    Args:
+        source: an adapter within a file (`open_adapter`), or its tensors by name.
+        dtype: a floating-point type to cast to; None keeps each tensor's own.
+        progress: told after each tensor how many of how many are written.
+
+    Raises:
+        ValueError: where the destination cannot be, or a number does not fit into `dtype`.
+    """
+    destination = Path(destination)
+    if destination.suffix != ".safetensors":
+        raise ValueError(f"What is written is a safetensors file, so {destination.name!r} must end so.")
+    if not destination.parent.is_dir():
+        raise ValueError(f"There is no folder {destination.parent} to write {destination.name} into.")
+    if isinstance(source, AdapterSource):
+        layout, origin = source.layout(dtype), source.file.path.name
+    else:
+        layout = {name: (dtype or tensor.dtype, tuple(tensor.shape)) for name, tensor in source.items()}
+        origin = "tensors in memory"
+    done = 0
+
+    def read(name: str) -> torch.Tensor:
+        nonlocal done
+        tensor = source.read(name, dtype) if isinstance(source, AdapterSource) else source[name]
+        if dtype is not None:
+            tensor = tensor.to(dtype)
+            _check_fits(name, tensor)
+        done += 1
+        progress(done, len(layout))
+        return tensor
+
+    metadata = {"format": "pt", "what": "DEIG adapter", "source": origin, "tensors": str(len(layout))}
+    write_safetensors(destination, layout, read, metadata)
+
+
+def _check_fits(name: str, tensor: torch.Tensor):
+    if not tensor.isfinite().all():
+        raise ValueError(
+            f"The tensor {name!r} has numbers that are not finite in {tensor.dtype}. Write bf16 or fp32 "
+            "instead; where those fail too, the checkpoint itself is damaged."
+        )
+
+
+def main(arguments: list[str] | None = None) -> str:
+    """The command line. Returns the line that says what was kept."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deig_core.checkpoint",
+        description="Take DEIG's adapter out of a checkpoint, as safetensors. Runs nothing in the file.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="the released model.pth, or a .safetensors")
+    parser.add_argument("adapter", type=Path, help="the .safetensors to write")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="cast to this type; else the checkpoint's own is kept"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the file if there is one")
+    options = parser.parse_args(arguments)
+    if options.adapter.exists() and not options.force:
+        raise ValueError(f"{options.adapter} is there already; --force replaces it.")
+    # Imported here: whoever only reads adapters needs no progress bar.
+    from tqdm import tqdm
+
+    source = open_adapter(options.checkpoint)
+    layout = source.layout(DTYPES.get(options.dtype))
+    with tqdm(total=len(layout), unit="tensor", desc="Writing") as bar:
+        write_adapter(source, options.adapter, DTYPES.get(options.dtype), lambda done, _: bar.update())
+    parameters = sum(prod(shape) for _, shape in layout.values())
+    kinds = sorted({str(dtype).removeprefix("torch.") for dtype, _ in layout.values()})
+    return (
+        f"Kept {len(layout)} of {len(source.file.entries)} tensors, {parameters / 1e6:.1f} M parameters, "
+        f"{options.adapter.stat().st_size / 1e6:.1f} MB, {' and '.join(kinds)}: {options.adapter}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        print(main())
+    except ValueError as error:
+        sys.exit(str(error))

@@ -7,10 +7,11 @@ of any size costs no more memory than the tensors that were asked for.
 
 import json
 import mmap
+import os
 import re
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
@@ -330,3 +331,42 @@ def _tensors_of(nest: dict) -> dict[str, TensorRef | Foreign]:
         for name, value in nest.items()
         if isinstance(name, str) and isinstance(value, (TensorRef, Foreign))
     }
+
+
+# Writing
+
+
+def write_safetensors(
+    destination: Path,
+    layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    read: Callable[[str], torch.Tensor],
+    metadata: Mapping[str, str],
+):
+    """Write a safetensors file tensor by tensor. It takes its name only once it is whole.
+
+    Args:
+        layout: name -> type and shape of each tensor.
+        read: gives the tensor of that name, in that type and shape, when its turn comes.
+    """
+    kinds = {DTYPES[name]: kind for kind, name in SAFETENSORS_DTYPES.items() if name in DTYPES}
+    # The widest first, so that each tensor begins at a multiple of its element size.
+    names = sorted(layout, key=lambda name: -layout[name][0].itemsize)
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in names:
+        dtype, shape = layout[name]
+        begin, end = end, end + prod(shape) * dtype.itemsize
+        header[name] = {"dtype": kinds[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    part = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(struct.pack("<Q", len(encoded)) + encoded)
+            for name in names:
+                tensor = read(name)
+                assert (tensor.dtype, tuple(tensor.shape)) == layout[name]
+                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        part.replace(destination)
+    finally:
+        part.unlink(missing_ok=True)

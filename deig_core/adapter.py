@@ -114,9 +114,10 @@ def load_adapter(state_dict: Mapping[str, torch.Tensor], operations=nn) -> Adapt
         ValueError: naming missing, unexpected and misshapen tensors.
     """
     sizes = read_sizes(state_dict)
-    adapter = Adapter(sizes, operations, device="meta").eval().requires_grad_(False)
     weights = {_inner_name(key): tensor for key, tensor in split_packed_projections(state_dict).items()}
-    _check_tensors(adapter.state_dict(), weights)
+    # The host's layers may have no weights before they are loaded, so torch's tell what is expected.
+    _check_tensors(Adapter(sizes, device="meta").state_dict(), weights)
+    adapter = Adapter(sizes, operations, device="meta").eval().requires_grad_(False)
     adapter.load_state_dict(weights, assign=True)
     return adapter
 

@@ -90,8 +90,8 @@ def _stride(latent_size: tuple[int, int], grid: tuple[int, int]) -> int | None:
 def later_in_front(places: torch.Tensor) -> torch.Tensor:
     """Give every contested token to the last region that claims it.
 
-    A region that would lose all its tokens keeps one, the nearest to the middle of its place, so that nothing
-    vanishes behind another region.
+    A region that would lose all its tokens keeps one, the nearest to the middle of its place, and shares it
+    with the one in front, so that nothing vanishes.
 
     Args:
         places: (N, rows, columns), 0 where a region is not.
@@ -102,7 +102,6 @@ def later_in_front(places: torch.Tensor) -> torch.Tensor:
     for i in range(len(places)):
         if claimed[i].any() and not kept[i].any():
             row, column = _middle_token(claimed[i])
-            kept[:, row, column] = 0
             kept[i, row, column] = places[i, row, column]
     return kept
 

@@ -2,12 +2,24 @@
 
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..deig_core.draw import draw_regions
+from ..deig_core.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
+from .types import CATEGORY, RegionsType
 
-CATEGORY = "DEIG"
-RegionList = io.Custom("DEIG_REGIONS")
+EMPTY_LAYOUT = write_layout(Layout(()))
+
+FORMAT_TOOLTIP = (
+    "auto tells the form by what the text holds. "
+    "deig: this pack's JSON, corners in fractions. "
+    "instancediffusion, coco: x y width height in pixels of the text's own width and height, else of the node's. "
+    "deig-bench, mig-bench: corners in fractions. "
+    'llm: ("a red car", [x, y, width, height]) or JSON objects with bbox. '
+    "lines: 'a red car: x1 y1 x2 y2', one region a line. "
+    "These last two are in fractions if every box lies in 0 to 1, in pixels if every box lies in width x height and "
+    "is 2 pixels or more each way; anything else is refused, not guessed."
+)
 
 SIZE = {"min": 16, "max": 16384, "step": 8}
 
@@ -18,6 +30,126 @@ def width_input(tooltip: str) -> io.Int.Input:
 
 def height_input(tooltip: str) -> io.Int.Input:
     return io.Int.Input("height", default=512, **SIZE, tooltip=tooltip)
+
+
+class RegionEditor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_RegionEditor",
+            display_name="DEIG Region Editor",
+            category=CATEGORY,
+            description="Draw regions on the node itself: drag for a box, double click for its phrase, right click to "
+            "paste a layout from elsewhere. The help page has all keys.",
+            inputs=[
+                io.Custom("STRING").Input(
+                    "layout",
+                    tooltip="The drawn layout, as JSON. Wire a text here to use that instead, in any form that "
+                    "DEIG Regions From Text reads; the editor shows it after a run.",
+                    extra_dict={"default": EMPTY_LAYOUT, "widgetType": "DEIG_REGIONS_EDITOR"},
+                ),
+                width_input("Width of the picture in pixels. The canvas takes its shape from it."),
+                height_input("Height of the picture in pixels. The canvas takes its shape from it."),
+                io.Image.Input(
+                    "background",
+                    optional=True,
+                    tooltip="A picture to draw over. The editor shows the first one of the last run, stretched to "
+                    "width and height; it changes nothing in the result.",
+                ),
+            ],
+            outputs=[
+                RegionsType.Output("regions", tooltip="The regions, back to front."),
+                io.String.Output("prompt", tooltip="The prompt for the whole picture."),
+                io.Int.Output("image_width", display_name="width", tooltip="The width, in pixels."),
+                io.Int.Output("image_height", display_name="height", tooltip="The height, in pixels."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(cls, layout, width, height, background=None):
+        read = read_layout(layout, "auto", width, height)
+        shown = {"deig_layout": [write_layout(read)]}
+        if background is not None:
+            shown["deig_background"] = ui.PreviewImage(background[:1, ..., :3], cls=cls).as_dict()["images"]
+        return io.NodeOutput(read.regions, read.prompt, width, height, ui=shown)
+
+
+class RegionsFromText(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_RegionsFromText",
+            display_name="DEIG Regions From Text",
+            category=CATEGORY,
+            description="Reads regions from the editor's JSON, InstanceDiffusion, COCO, DEIG-Bench or MIG-Bench "
+            "annotations, a language model's layout, or one line a region.",
+            inputs=[
+                io.String.Input(
+                    "text",
+                    default="",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    placeholder="a red car: 0.1 0.5 0.5 0.9",
+                    tooltip="The layout. JSON may stand in a fenced block or between sentences. An empty text is "
+                    "refused.",
+                ),
+                io.Combo.Input("format", options=list(READABLE), default="auto", tooltip=FORMAT_TOOLTIP),
+                width_input(
+                    "Width of the picture in pixels, for boxes in pixels whose text does not give it."
+                ),
+                height_input(
+                    "Height of the picture in pixels, for boxes in pixels whose text does not give it."
+                ),
+            ],
+            outputs=[
+                RegionsType.Output("regions", tooltip="The regions, back to front."),
+                io.String.Output(
+                    "prompt", tooltip="The text's prompt for the whole picture; empty if it has none."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, text, format, width, height):
+        read = read_layout(text, format, width, height)
+        return io.NodeOutput(read.regions, read.prompt)
+
+
+class RegionsToText(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_RegionsToText",
+            display_name="DEIG Regions To Text",
+            category=CATEGORY,
+            description="Writes regions as JSON: the editor's, InstanceDiffusion's, COCO's, or a DEIG-Bench or "
+            "MIG-Bench entry. What a format has no word for (strength, start, end, mask, scribble, point) is added "
+            "under this pack's names, so nothing is lost on the way back.",
+            inputs=[
+                RegionsType.Input("regions", tooltip="The regions to write."),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    tooltip="The prompt for the whole picture, written beside the regions. May be empty.",
+                ),
+                width_input("Width of the picture in pixels, for the formats that are in pixels."),
+                height_input("Height of the picture in pixels, for the formats that are in pixels."),
+                io.Combo.Input(
+                    "format",
+                    options=list(WRITABLE),
+                    default=WRITABLE[0],
+                    tooltip="deig: this pack's own, fractions. instancediffusion and coco: pixels of width x height, "
+                    "x y width height. deig-bench and mig-bench: fractions, corners.",
+                ),
+            ],
+            outputs=[io.String.Output("text", tooltip="The layout as JSON.")],
+        )
+
+    @classmethod
+    def execute(cls, regions, prompt, width, height, format):
+        return io.NodeOutput(write_layout(Layout(regions, prompt), format, width, height))
 
 
 class PreviewRegions(io.ComfyNode):
@@ -32,7 +164,7 @@ class PreviewRegions(io.ComfyNode):
             "which the model lets the picture and a region see each other: dots where the region itself is, "
             "rings where the model grows its place there.",
             inputs=[
-                RegionList.Input("regions", tooltip="The regions to draw. Later ones lie in front."),
+                RegionsType.Input("regions", tooltip="The regions to draw. Later ones lie in front."),
                 width_input(
                     "Width in pixels at which the image is generated. It sets the token grid that is marked."
                 ),
@@ -61,4 +193,4 @@ class PreviewRegions(io.ComfyNode):
         return io.NodeOutput(torch.from_numpy(np.stack(drawings)).float() / 255)  # BHWC, 0 to 1
 
 
-NODES = [PreviewRegions]
+NODES = [RegionEditor, RegionsFromText, RegionsToText, PreviewRegions]

@@ -1,0 +1,127 @@
+"""Reading one value at a time out of parsed JSON. Every error names the place, like `annos[2].bbox`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..regions import Region
+
+Box = tuple[float, float, float, float]
+
+# Annotation files round their numbers, which carries boxes at the edge a little over it. Up to half a pixel
+# of a 512 picture counts as lying on the edge.
+EDGE_SLACK = 1e-3
+
+SETTINGS = ("strength", "start_percent", "end_percent")
+
+
+def entries(holder: dict, key: str, place: str = "") -> Iterator[tuple[str, dict]]:
+    """Yield (place, object) for each object of the list at `key`."""
+    name = f"{place}.{key}" if place else key
+    values = holder.get(key)
+    if not isinstance(values, list):
+        raise ValueError(f"{name} should be a list of objects, but it is {shown(values)}.")
+    for index, value in enumerate(values):
+        if not isinstance(value, dict):
+            raise ValueError(f"{name}[{index}] should be an object, but it is {shown(value)}.")
+        yield f"{name}[{index}]", value
+
+
+def text(holder: dict, key: str, place: str) -> str:
+    value = holder.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"{place}.{key} should be text, but it is {shown(value)}.")
+    return whole(value, f"{place}.{key}")
+
+
+def whole(value: str, place: str) -> str:
+    """Text that can be written again: JSON and quoted text may hold half a character, a lone surrogate."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{place} holds half a character (a lone surrogate): {value!r}.") from None
+    return value
+
+
+def prompt(holder: dict, place: str, *keys: str) -> str:
+    """The first text there is at one of the keys, else ""."""
+    return next((text(holder, key, place) for key in keys if holder.get(key) is not None), "")
+
+
+def number(value: Any, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{place} should be a number, but it is {shown(value)}.")
+    # Not float(value): whole numbers of JSON may be too large for a float.
+    if not -1e12 < value < 1e12:
+        raise ValueError(f"{place} is {shown(value)}, which is no possible coordinate or setting.")
+    return float(value)
+
+
+def numbers(value: Any, count: int, names: str, place: str) -> tuple[float, ...]:
+    if not isinstance(value, list) or len(value) != count:
+        raise ValueError(f"{place} should be {count} numbers, [{names}], but it is {shown(value)}.")
+    return tuple(number(part, f"{place}[{index}]") for index, part in enumerate(value))
+
+
+def side(holder: dict, key: str, place: str) -> float | None:
+    """A width or height in pixels, None where there is none."""
+    if holder.get(key) is None:
+        return None
+    pixels = number(holder[key], f"{place}.{key}" if place else key)
+    if pixels <= 0:
+        raise ValueError(f"{place}.{key} is {pixels:g}; a side is more than 0 pixels.")
+    return pixels
+
+
+def settings(holder: dict, place: str) -> dict[str, float]:
+    """A region's strength, start and end, as far as they are given."""
+    return {key: number(holder[key], f"{place}.{key}") for key in SETTINGS if key in holder}
+
+
+def from_corner(corner_and_size: tuple[float, ...]) -> Box:
+    """xywh -> xyxy"""
+    x, y, width, height = corner_and_size
+    return x, y, x + width, y + height
+
+
+def to_corner(box: Box) -> Box:
+    """xyxy -> xywh"""
+    x0, y0, x1, y1 = box
+    return x0, y0, x1 - x0, y1 - y0
+
+
+def scaled(box: Box, width: float, height: float) -> Box:
+    x0, y0, x1, y1 = box
+    return x0 * width, y0 * height, x1 * width, y1 * height
+
+
+def region(phrase: str, box: Box, place: str, **others) -> Region:
+    """Make a region from a box in fractions; what is wrong with it is said together with where."""
+    try:
+        return Region(phrase, tuple(on_edge(value) for value in box), **others)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def on_edge(value: float) -> float:
+    if -EDGE_SLACK <= value < 0:
+        return 0.0
+    if 1 < value <= 1 + EDGE_SLACK:
+        return 1.0
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short, and never a whole file."""
+    if value is None:
+        return "missing"
+    if isinstance(value, int) and not -1e12 < value < 1e12:  # printing millions of digits takes minutes
+        return "a number of very many digits"
+    if isinstance(value, list | dict) and len(value) > 6:
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    written = repr(value)
+    return written if len(written) <= 80 else written[:77] + "..."
+
+
+def rounded(value: float) -> float:
+    """A number as it is written out: readable, and far finer than the 1e-6 that a round trip may lose."""
+    return round(value, 9)

@@ -1,0 +1,107 @@
+"""This pack's own JSON, version 1: what the editor holds and a workflow stores. Schema: web/docs/layout.schema.json."""
+
+import json
+from typing import Any
+
+from ..regions import Region
+from . import fields
+from .layout import Layout
+from .run_length import read_mask, write_mask
+
+VERSION = 1
+LAYOUT_KEYS = {"version", "prompt", "regions"}
+REGION_KEYS = {"phrase", "box", *fields.SETTINGS, "mask", "scribble", "point"}
+
+
+def read_own(data: Any) -> Layout:
+    """Read {"version": 1, "prompt": ..., "regions": [{"phrase": ..., "box": [x0, y0, x1, y1], ...}]}.
+
+    Boxes are fractions of the image. A list of regions alone is read too.
+    """
+    if isinstance(data, list):
+        data = {"regions": data}
+    if not isinstance(data, dict):
+        raise ValueError(f"A layout is a JSON object with regions, but this is {fields.shown(data)}.")
+    version = data.get("version", VERSION)
+    if version != VERSION or isinstance(version, bool):
+        raise ValueError(
+            f"version is {fields.shown(version)}, but this pack reads version {VERSION} of its layouts. "
+            "A newer pack may have written it: update this one."
+        )
+    _only_known_keys(data, LAYOUT_KEYS, "the layout")
+    regions = tuple(_read_region(entry, place) for place, entry in fields.entries(data, "regions"))
+    return Layout(regions, fields.prompt(data, "the layout", "prompt"))
+
+
+def _read_region(entry: dict, place: str) -> Region:
+    _only_known_keys(entry, REGION_KEYS, place)
+    box = fields.numbers(entry.get("box"), 4, "x0, y0, x1, y1", f"{place}.box")
+    return fields.region(
+        fields.text(entry, "phrase", place),
+        box,
+        place,
+        **fields.settings(entry, place),
+        **read_places(entry, place, 1, 1),
+    )
+
+
+def _only_known_keys(entry: dict, known: set[str], place: str):
+    unknown = sorted(set(entry) - known)
+    if unknown:
+        raise ValueError(f"{place} has {unknown[0]!r}, which is not one of {', '.join(sorted(known))}.")
+
+
+def read_places(entry: dict, place: str, width: float, height: float) -> dict:
+    """The mask, scribble and point of an entry, whose image is `width` x `height` in its units."""
+    found = {}
+    if entry.get("mask"):
+        found["mask"] = read_mask(entry["mask"], f"{place}.mask")
+    if entry.get("scribble"):
+        if not isinstance(entry["scribble"], list):
+            raise ValueError(f"{place}.scribble should be a list of points, but it is not a list.")
+        found["scribble"] = tuple(
+            _read_point(point, f"{place}.scribble[{index}]", width, height)
+            for index, point in enumerate(entry["scribble"])
+        )
+    if entry.get("point"):
+        found["point"] = _read_point(entry["point"], f"{place}.point", width, height)
+    return found
+
+
+def _read_point(value: Any, place: str, width: float, height: float) -> tuple[float, float]:
+    x, y = fields.numbers(value, 2, "x, y", place)
+    x, y = fields.on_edge(x / width), fields.on_edge(y / height)
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise ValueError(f"{place} lies outside the image: {fields.shown(value)}.")
+    return x, y
+
+
+def write_own(layout: Layout, width: float, height: float) -> str:
+    regions = [
+        {
+            "phrase": region.phrase,
+            "box": [fields.rounded(edge) for edge in region.box],
+            **{key: getattr(region, key) for key in fields.SETTINGS},
+            **written_places(region, 1, 1),
+        }
+        for region in layout.regions
+    ]
+    # One region a line: short enough to read, and to compare in a version control's diff.
+    lines = ",\n".join("    " + json.dumps(region, ensure_ascii=False) for region in regions)
+    prompt = json.dumps(layout.prompt, ensure_ascii=False)
+    inner = f"\n{lines}\n  " if regions else ""
+    return f'{{\n  "version": {VERSION},\n  "prompt": {prompt},\n  "regions": [{inner}]\n}}'
+
+
+def written_places(region: Region, width: float, height: float) -> dict:
+    def written_point(point):
+        return [fields.rounded(point[0] * width), fields.rounded(point[1] * height)]
+
+    found: dict = {}
+    if region.mask is not None:
+        found["mask"] = write_mask(region.mask)
+    if region.scribble is not None:
+        found["scribble"] = [written_point(point) for point in region.scribble]
+    if region.point is not None:
+        found["point"] = written_point(region.point)
+    return found

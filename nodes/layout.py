@@ -6,7 +6,10 @@ from comfy_api.latest import io, ui
 
 from ..deig_core.draw import draw_regions
 from ..deig_core.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
+from .layout_route import add_layout_route
 from .types import CATEGORY, RegionsType
+
+add_layout_route()
 
 EMPTY_LAYOUT = write_layout(Layout(()))
 
@@ -44,8 +47,8 @@ class RegionEditor(io.ComfyNode):
             inputs=[
                 io.Custom("STRING").Input(
                     "layout",
-                    tooltip="The drawn layout, as JSON. Wire a text here to use that instead, in any form that "
-                    "DEIG Regions From Text reads; the editor shows it after a run.",
+                    tooltip="The drawn layout, as JSON. A text wired here takes the drawing's place, in any form that "
+                    "DEIG Regions From Text reads; DEIG Preview Regions shows what it holds.",
                     extra_dict={"default": EMPTY_LAYOUT, "widgetType": "DEIG_REGIONS_EDITOR"},
                 ),
                 width_input("Width of the picture in pixels. The canvas takes its shape from it."),
@@ -58,8 +61,10 @@ class RegionEditor(io.ComfyNode):
                 ),
             ],
             outputs=[
-                RegionsType.Output("regions", tooltip="The regions, back to front."),
-                io.String.Output("prompt", tooltip="The prompt for the whole picture."),
+                RegionsType.Output("regions", display_name="regions", tooltip="The regions, back to front."),
+                io.String.Output(
+                    "prompt", display_name="prompt", tooltip="The prompt for the whole picture."
+                ),
                 io.Int.Output("image_width", display_name="width", tooltip="The width, in pixels."),
                 io.Int.Output("image_height", display_name="height", tooltip="The height, in pixels."),
             ],
@@ -69,7 +74,7 @@ class RegionEditor(io.ComfyNode):
     @classmethod
     def execute(cls, layout, width, height, background=None):
         read = read_layout(layout, "auto", width, height)
-        shown = {"deig_layout": [write_layout(read)]}
+        shown = {"deig_size": [width, height]}
         if background is not None:
             shown["deig_background"] = ui.PreviewImage(background[:1, ..., :3], cls=cls).as_dict()["images"]
         return io.NodeOutput(read.regions, read.prompt, width, height, ui=shown)
@@ -103,7 +108,7 @@ class RegionsFromText(io.ComfyNode):
                 ),
             ],
             outputs=[
-                RegionsType.Output("regions", tooltip="The regions, back to front."),
+                RegionsType.Output("regions", display_name="regions", tooltip="The regions, back to front."),
                 io.String.Output(
                     "prompt", tooltip="The text's prompt for the whole picture; empty if it has none."
                 ),
@@ -144,7 +149,7 @@ class RegionsToText(io.ComfyNode):
                     "x y width height. deig-bench and mig-bench: fractions, corners.",
                 ),
             ],
-            outputs=[io.String.Output("text", tooltip="The layout as JSON.")],
+            outputs=[io.String.Output("text", display_name="text", tooltip="The layout as JSON.")],
         )
 
     @classmethod

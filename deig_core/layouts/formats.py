@@ -1,6 +1,7 @@
 """Which form a text has, and the way to its reader or writer."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,10 @@ def read_layout(text: str, format: str = "auto", width: float = 512, height: flo
     """
     if format not in READABLE:
         raise ValueError(f"There is no layout format {format!r}; there are {', '.join(READABLE)}.")
+    if not (0 < width < math.inf and 0 < height < math.inf):
+        raise ValueError(
+            f"The picture's width and height should be more than 0 pixels, not {width} and {height}."
+        )
     if not text.strip():
         raise ValueError('The text is empty. An empty layout is written {"regions": []}.')
     if len(text) > LONGEST_TEXT:

@@ -298,6 +298,12 @@ def test_refusals_name_place_and_reason(name):
         read_layout(text, format, 512, 256)
 
 
+@pytest.mark.parametrize("side", [0, -1, float("nan"), float("inf")])
+def test_a_picture_has_a_size(side):
+    with pytest.raises(ValueError, match="more than 0 pixels"):
+        read_layout("a: 1 1 9 9", "auto", 512, side)
+
+
 @given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
 def test_masks_survive_run_lengths(height, width, seed):
     values = (np.random.default_rng(seed).random((height, width)) < 0.3).astype(np.float32)

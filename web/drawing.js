@@ -1,0 +1,136 @@
+// The layout on a 2D canvas context.
+
+import { HANDLES, handlePoint, isTiny } from "./geometry.js";
+import { colourOf, dashOf } from "./palette.js";
+
+const GROUND = "#22242a";
+const FONT = "12px system-ui, sans-serif";
+const LABEL_HEIGHT = 17;
+export const HANDLE_RADIUS = 4;
+
+// `view` is { width, height } of the canvas in CSS pixels; `size` that of the image in pixels.
+export function drawLayout(context, { layout, view, size, selected, hovered, background, snap }) {
+  context.clearRect(0, 0, view.width, view.height);
+  context.fillStyle = GROUND;
+  context.fillRect(0, 0, view.width, view.height);
+  if (background) context.drawImage(background, 0, 0, view.width, view.height);
+  if (snap) drawGrid(context, view, size);
+
+  const { regions } = layout;
+  regions.forEach((region, index) => {
+    if (index !== selected) drawBox(context, inPixels(region.box, view), index, index === hovered);
+  });
+  if (regions[selected]) drawBox(context, inPixels(regions[selected].box, view), selected, true);
+  regions.forEach((region, index) => {
+    if (index !== selected) drawLabel(context, inPixels(region.box, view), region, index, size, view);
+  });
+  if (regions[selected]) {
+    const box = inPixels(regions[selected].box, view);
+    drawLabel(context, box, regions[selected], selected, size, view);
+    drawHandles(context, box);
+  }
+  if (!regions.length) drawHint(context, view, background);
+}
+
+export function inPixels([x0, y0, x1, y1], view) {
+  return [x0 * view.width, y0 * view.height, x1 * view.width, y1 * view.height];
+}
+
+function drawGrid(context, view, size) {
+  const step = Math.ceil(6 / ((view.width / size.width) * 8)) * 8; // lines never closer than 6 pixels
+  context.strokeStyle = "rgba(255, 255, 255, 0.08)";
+  context.lineWidth = 1;
+  context.beginPath();
+  for (let x = step; x < size.width; x += step) {
+    const at = Math.round((x / size.width) * view.width) + 0.5;
+    context.moveTo(at, 0);
+    context.lineTo(at, view.height);
+  }
+  for (let y = step; y < size.height; y += step) {
+    const at = Math.round((y / size.height) * view.height) + 0.5;
+    context.moveTo(0, at);
+    context.lineTo(view.width, at);
+  }
+  context.stroke();
+}
+
+function drawBox(context, [x0, y0, x1, y1], index, strong) {
+  const width = strong ? 3 : 2;
+  context.fillStyle = `${colourOf(index)}${strong ? "30" : "18"}`;
+  context.fillRect(x0, y0, x1 - x0, y1 - y0);
+  // A dark line beneath keeps the coloured one visible on any picture.
+  context.setLineDash([]);
+  context.lineWidth = width + 2;
+  context.strokeStyle = "rgba(0, 0, 0, 0.75)";
+  context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  context.setLineDash(dashOf(index).map((part) => part * width));
+  context.lineWidth = width;
+  context.strokeStyle = colourOf(index);
+  context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  context.setLineDash([]);
+}
+
+// The number on the region's colour and the phrase beside it, inside the box, or above one that it would hide.
+function drawLabel(context, [x0, y0, x1, y1], region, index, size, view) {
+  context.font = FONT;
+  context.textBaseline = "middle";
+  const number = `${index + 1}`;
+  const badge = context.measureText(number).width + 8;
+  const warning = isTiny(region.box, size) ? "\u26a0 " : "";
+  const room = Math.max(x1 - x0, view.width / 4) - badge - 8;
+  const text = fittedText(context, warning + (region.phrase.trim() || "(no phrase)"), room);
+  const width = badge + (text ? context.measureText(text).width + 8 : 0);
+  const left = Math.max(Math.min(x0, view.width - width), 0);
+  const hides = y1 - y0 < LABEL_HEIGHT * 2;
+  const outside = y0 >= LABEL_HEIGHT ? y0 - LABEL_HEIGHT : y1;
+  const top = Math.max(Math.min(hides ? outside : y0, view.height - LABEL_HEIGHT), 0);
+
+  context.fillStyle = "rgba(0, 0, 0, 0.75)";
+  context.fillRect(left, top, width, LABEL_HEIGHT);
+  context.fillStyle = colourOf(index);
+  context.fillRect(left, top, badge, LABEL_HEIGHT);
+  context.fillStyle = "#000";
+  context.fillText(number, left + 4, top + LABEL_HEIGHT / 2 + 1);
+  context.fillStyle = region.phrase.trim() ? "#fff" : "#ffb4a8";
+  context.fillText(text, left + badge + 4, top + LABEL_HEIGHT / 2 + 1);
+}
+
+function fittedText(context, text, room) {
+  const line = text.slice(0, 400).replace(/\s+/g, " ");
+  if (context.measureText(line).width <= room) return line;
+  let [low, high] = [0, line.length];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (context.measureText(`${line.slice(0, middle)}\u2026`).width <= room) low = middle;
+    else high = middle - 1;
+  }
+  return low ? `${line.slice(0, low)}\u2026` : "";
+}
+
+function drawHandles(context, box) {
+  context.lineWidth = 1.5;
+  for (const handle of HANDLES) {
+    const [x, y] = handlePoint(box, handle);
+    context.beginPath();
+    context.rect(x - HANDLE_RADIUS, y - HANDLE_RADIUS, 2 * HANDLE_RADIUS, 2 * HANDLE_RADIUS);
+    context.fillStyle = "#fff";
+    context.fill();
+    context.strokeStyle = "#000";
+    context.stroke();
+  }
+}
+
+function drawHint(context, view, background) {
+  context.font = FONT;
+  context.textBaseline = "middle";
+  context.textAlign = "center";
+  const text = "Drag to draw a region";
+  if (background) {
+    const width = context.measureText(text).width + 16;
+    context.fillStyle = "rgba(0, 0, 0, 0.6)";
+    context.fillRect((view.width - width) / 2, view.height / 2 - 12, width, 24);
+  }
+  context.fillStyle = "rgba(255, 255, 255, 0.7)";
+  context.fillText(text, view.width / 2, view.height / 2);
+  context.textAlign = "start";
+}

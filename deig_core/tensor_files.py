@@ -242,7 +242,8 @@ def _member_position(path: Path, file: BinaryIO, info: zipfile.ZipInfo) -> int:
             f"{path}: {info.filename} is compressed or encrypted within the archive, as torch.save never "
             f"leaves it. {_SAVE_AGAIN}"
         )
-    file.seek(info.header_offset)
+    # zipfile works the offset out from what the file says of itself, so it may be anything.
+    file.seek(max(info.header_offset, 0))
     local = file.read(30)
     if len(local) < 30 or local[:4] != b"PK\x03\x04":
         raise ValueError(f"{path}: the archive is damaged at {info.filename}. {_DOWNLOAD_AGAIN}")

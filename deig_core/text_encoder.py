@@ -119,7 +119,7 @@ class TextEncoder:
                 self._keep(read)
                 progress(start + len(batch), len(missing))
         if not phrases:
-            return torch.empty(0, TOKENS, self.width)
+            return torch.empty(0, TOKENS, self.width, dtype=next(self.model.parameters()).dtype)
         return torch.stack([found[phrase] for phrase in phrases])
 
     @torch.no_grad()

@@ -1,0 +1,14 @@
+"""The pack's nodes. Importing this package imports ComfyUI."""
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from . import grounding, layout, loaders, regions
+
+
+class DeigExtension(ComfyExtension):
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        # Not in on_load, which the oldest hosts never call.
+        loaders.register_adapter_folder()
+        return [*loaders.NODES, *regions.NODES, *layout.NODES, *grounding.NODES]

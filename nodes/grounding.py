@@ -1,0 +1,200 @@
+"""Nodes that encode phrases and prompts, ground instances, and put DEIG into a model."""
+
+import logging
+
+import torch
+from comfy_api.latest import io
+
+from ..deig_core.grounding import TRAINED_INSTANCES, Grounding, Instances, Schedule
+from .sampling import COND, CONTEXT_WIDTH, PromptCond, patch_model
+from .types import (
+    CATEGORY,
+    AdapterGrounding,
+    AdapterType,
+    GroundingType,
+    InstancesType,
+    RegionsType,
+    TextEncoderType,
+)
+
+log = logging.getLogger(__name__)
+
+CLIP_TOKENS = 77
+FRACTION = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.0001}
+
+
+class EncodeRegions(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_EncodeRegions",
+            display_name="DEIG Encode Regions",
+            category=CATEGORY,
+            description="Reads the phrase of every region with the T5 text encoder. Phrases read before are "
+            "remembered: moving a box encodes nothing, changing one phrase encodes one.",
+            inputs=[
+                TextEncoderType.Input("text_encoder", tooltip="From 'DEIG Load Text Encoder'."),
+                RegionsType.Input("regions", tooltip="The regions, from box, mask, editor or text nodes."),
+            ],
+            outputs=[
+                InstancesType.Output(
+                    display_name="instances",
+                    tooltip="Regions with their phrases read, for 'DEIG Refine Instances'.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, text_encoder, regions):
+        if len(regions) > TRAINED_INSTANCES:
+            log.warning(
+                "DEIG: %d regions. All of them are used, but the released weights were trained with at most %d in a "
+                "picture, so some may come out weaker.",
+                len(regions),
+                TRAINED_INSTANCES,
+            )
+        text = text_encoder.encode(tuple(region.phrase for region in regions))
+        return io.NodeOutput(Instances(tuple(regions), text))
+
+
+class EncodePrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_EncodePrompt",
+            display_name="DEIG Encode Prompt",
+            category=CATEGORY,
+            description="Encodes the prompt of the whole picture as DEIG's authors do: through T5 and the adapter, "
+            "refined anew at every step, in place of CLIP. Use it for the positive and the negative prompt, with a "
+            "model from 'DEIG Apply to Model'. Plain CLIP prompts work as well.",
+            inputs=[
+                TextEncoderType.Input("text_encoder", tooltip="From 'DEIG Load Text Encoder'."),
+                io.String.Input(
+                    "text",
+                    default="",
+                    multiline=True,
+                    tooltip="The prompt for the whole picture. Up to 128 tokens (about 90 words). May be empty, as a "
+                    "negative prompt often is.",
+                ),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="CLIP conditioning to build on. It keeps its areas, masks, ControlNets and timing, and "
+                    "ControlNet goes on seeing CLIP's text; only the model's own text is replaced. Without it the "
+                    "prompt stands alone, and the graph needs no CLIP model.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning",
+                    tooltip="For the positive or negative input of a sampler whose model has DEIG.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, text_encoder, text, conditioning=None):
+        prompt = {COND: PromptCond(text_encoder.encode((text,)))}
+        if conditioning is None:
+            # The host wants a tensor of context; it is replaced before the model sees it.
+            conditioning = [[torch.zeros(1, CLIP_TOKENS, CONTEXT_WIDTH), {}]]
+        return io.NodeOutput(
+            [
+                [context, {**options, "model_conds": {**options.get("model_conds", {}), **prompt}}]
+                for context, options in conditioning
+            ]
+        )
+
+
+class RefineInstances(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_RefineInstances",
+            display_name="DEIG Refine Instances",
+            category=CATEGORY,
+            description="Joins instances with the adapter, whose Instance Detail Extractor boils each phrase down to "
+            "a few tokens for the step being sampled. Nothing is computed until sampling.",
+            inputs=[
+                AdapterType.Input("adapter", tooltip="From 'DEIG Load Adapter'."),
+                InstancesType.Input("instances", tooltip="From 'DEIG Encode Regions'."),
+                io.Combo.Input(
+                    "overlap",
+                    options=["share", "front"],
+                    default="share",
+                    tooltip="Where regions overlap. share: the picture sees all of them there, as in the paper. "
+                    "front: the later region hides the earlier ones, which keeps them from merging.",
+                ),
+            ],
+            outputs=[
+                GroundingType.Output(
+                    display_name="grounding", tooltip="What to paint and where, for 'DEIG Apply to Model'."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, adapter, instances, overlap):
+        grounding = Grounding(adapter.refiner, instances, front=overlap == "front")
+        return io.NodeOutput(AdapterGrounding(adapter, grounding))
+
+
+class ApplyToModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_ApplyToModel",
+            display_name="DEIG Apply to Model",
+            category=CATEGORY,
+            description="Puts DEIG into a Stable Diffusion 1.x model: while it samples, every region is painted in "
+            "its place. LoRAs, ControlNets and other patches before and after it go on working.",
+            inputs=[
+                io.Model.Input("model", tooltip="Any SD1.x model, LoRAs and community checkpoints included."),
+                GroundingType.Input("grounding", tooltip="From 'DEIG Refine Instances'."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    round=0.001,
+                    tooltip="How strongly DEIG acts. 0: the plain model, exactly; 1: as it was trained; above 1: "
+                    "regions bind harder and the picture may suffer.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    **FRACTION,
+                    tooltip="Where in the sampling schedule DEIG begins. 0: from the first step, which decides where "
+                    "things are; 1: never.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    **FRACTION,
+                    tooltip="Where in the sampling schedule DEIG ends; after it the plain model finishes, at its own "
+                    "speed. 1: never; 0: before the first step.",
+                ),
+                io.Float.Input(
+                    "decay_percent",
+                    default=0.0,
+                    **FRACTION,
+                    tooltip="Over how much of the schedule before the end the strength falls linearly to 0. 0: full "
+                    "strength up to the end.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="The model with DEIG, for a sampler. The one that came in is unchanged.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, grounding, strength, start_percent, end_percent, decay_percent):
+        schedule = Schedule(strength, start_percent, end_percent, decay_percent)
+        return io.NodeOutput(patch_model(model, grounding.adapter.patcher, grounding.grounding, schedule))
+
+
+NODES = [EncodeRegions, EncodePrompt, RefineInstances, ApplyToModel]

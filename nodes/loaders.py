@@ -1,0 +1,165 @@
+"""Nodes that load the adapter and the text encoder, and the folders they are found in."""
+
+import logging
+from pathlib import Path
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.text_encoders
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..deig_core.adapter import load_adapter
+from ..deig_core.checkpoint import read_adapter
+from ..deig_core.grounding import Refiner
+from ..deig_core.text_encoder import explain_missing, find_encoders, load_encoder, pick_dtype
+from .types import CATEGORY, AdapterType, LoadedAdapter, LoadedTextEncoder, TextEncoderType
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+ADAPTER_FOLDER = "deig"
+ADAPTER_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin"}
+ENCODER_FOLDERS = ("text_encoders", "clip", "ella_encoder", "t5_model")
+NO_ADAPTER = "no adapter found: put model.pth into models/deig"
+NO_ENCODER = "no text encoder found: put Flan-T5-XL into models/text_encoders"
+
+# Later hosts load most models through a patcher that streams weights.
+Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+def register_adapter_folder():
+    """Make `models/deig` known to the host, beside what extra_model_paths.yaml names for it."""
+    default = Path(folder_paths.models_dir) / ADAPTER_FOLDER
+    default.mkdir(parents=True, exist_ok=True)
+    folder_paths.add_model_folder_path(ADAPTER_FOLDER, str(default))
+    paths, _ = folder_paths.folder_names_and_paths[ADAPTER_FOLDER]
+    folder_paths.folder_names_and_paths[ADAPTER_FOLDER] = (paths, ADAPTER_EXTENSIONS)
+
+
+def encoder_folders() -> list[Path]:
+    """Return the folders to look for text encoders in, the host's own first."""
+    known = folder_paths.folder_names_and_paths
+    registered = [path for name in ENCODER_FOLDERS if name in known for path in known[name][0]]
+    usual = [str(Path(folder_paths.models_dir) / name) for name in ENCODER_FOLDERS]
+    return [Path(path) for path in dict.fromkeys(registered + usual)]
+
+
+def _adapter_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name != "auto":
+        return DTYPES[name]
+    if comfy.model_management.should_use_fp16(device):
+        return torch.float16
+    return torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
+
+
+class LoadAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_LoadAdapter",
+            display_name="DEIG Load Adapter",
+            category=CATEGORY,
+            description="Loads the DEIG weights: what reads each phrase's detail for every step, and what paints it "
+            "into its place. Put the released model.pth, or a smaller .safetensors made from it, into models/deig.",
+            inputs=[
+                io.Combo.Input(
+                    "adapter_name",
+                    options=folder_paths.get_filename_list(ADAPTER_FOLDER) or [NO_ADAPTER],
+                    tooltip="A file from models/deig. Of the released model.pth only the adapter's part is read "
+                    "(about 600 MB of 4 GB).",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", "fp16", "bf16", "fp32"],
+                    default="auto",
+                    tooltip="Precision in which the weights are kept. auto takes what suits your device. fp16 and "
+                    "bf16 need half the memory of fp32, with differences too small to see.",
+                ),
+            ],
+            outputs=[
+                AdapterType.Output(
+                    display_name="adapter", tooltip="The loaded adapter, for 'DEIG Refine Instances'."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, adapter_name, dtype):
+        if adapter_name == NO_ADAPTER:
+            folders = ", ".join(folder_paths.get_folder_paths(ADAPTER_FOLDER))
+            raise ValueError(
+                f"No DEIG adapter was found. Looked in {folders}. Put the released model.pth, or a .safetensors made "
+                "from it, there, then press R to refresh the list and choose it."
+            )
+        device = comfy.model_management.get_torch_device()
+        path = folder_paths.get_full_path_or_raise(ADAPTER_FOLDER, adapter_name)
+        state = read_adapter(path, dtype=_adapter_dtype(dtype, device))
+        adapter = load_adapter(state, operations=comfy.ops.manual_cast)
+        offload = comfy.model_management.unet_offload_device()
+        patcher = Patcher(adapter, load_device=device, offload_device=offload)
+        return io.NodeOutput(LoadedAdapter(Refiner(adapter), patcher))
+
+
+class LoadTextEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_LoadTextEncoder",
+            display_name="DEIG Load Text Encoder",
+            category=CATEGORY,
+            description="Loads the text encoder that reads the phrases: the encoder of Flan-T5-XL. It is found as a "
+            "Hugging Face folder or as one .safetensors file in models/text_encoders, clip, ella_encoder or t5_model.",
+            inputs=[
+                io.Combo.Input(
+                    "encoder_name",
+                    options=list(find_encoders(encoder_folders())) or [NO_ENCODER],
+                    tooltip="A folder with a config.json, or a single .safetensors file. It must be the encoder that "
+                    "the adapter was trained with: Flan-T5-XL for the released one.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", "bf16", "fp16", "fp32"],
+                    default="auto",
+                    tooltip="Precision of the encoder. auto takes bf16 where the device has it, else fp16, and fp32 "
+                    "on the CPU. Lower takes less memory: 2.4 GB in bf16 or fp16, 4.9 GB in fp32.",
+                ),
+                io.Combo.Input(
+                    "device",
+                    options=["default", "cpu"],
+                    default="default",
+                    tooltip="Where phrases are encoded. cpu spares the memory of a small graphics card and takes "
+                    "some seconds for each new phrase; phrases seen before take no time on either.",
+                ),
+            ],
+            outputs=[
+                TextEncoderType.Output(
+                    display_name="text_encoder",
+                    tooltip="The loaded encoder, for 'DEIG Encode Regions' and 'DEIG Encode Prompt'.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, encoder_name, dtype, device):
+        folders = encoder_folders()
+        found = find_encoders(folders)
+        if encoder_name not in found:
+            raise ValueError(explain_missing(folders))
+        on_cpu = device == "cpu"
+        load_device = torch.device("cpu") if on_cpu else comfy.model_management.text_encoder_device()
+        tokenizer = Path(comfy.text_encoders.__path__[0]) / "t5_tokenizer"
+        encoder = load_encoder(
+            found[encoder_name], pick_dtype(dtype, load_device), tokenizer_folder=tokenizer
+        )
+        offload = torch.device("cpu") if on_cpu else comfy.model_management.text_encoder_offload_device()
+        # The plain patcher: transformers' layers are not the host's, so they cannot be streamed.
+        patcher = comfy.model_patcher.ModelPatcher(
+            encoder.model, load_device=load_device, offload_device=offload
+        )
+        return io.NodeOutput(LoadedTextEncoder(encoder, patcher))
+
+
+NODES = [LoadAdapter, LoadTextEncoder]

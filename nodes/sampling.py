@@ -1,0 +1,313 @@
+"""The one file that knows how the host samples: it puts DEIG into a model's denoising, through public hooks.
+
+What belongs to whom. An instance list belongs to a conditioning entry: positive entries have it, negative ones
+have none. So each entry carries a `GroundedCond` among its `model_conds`; the host hands it back, in the order
+of the batch's chunks, with the call of the model that these entries take part in, however it split, joined or
+cropped them. All state lives in these objects, made anew for each run.
+
+    OUTER_SAMPLE wrapper    gives every entry its GroundedCond
+    APPLY_MODEL wrapper     reads sigma, computes tokens, puts them into this call's transformer_options
+    middle_patch            runs a block's fuser between self- and cross-attention
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+
+import comfy.model_base
+import comfy.model_management
+import torch
+from comfy.ldm.modules.attention import BasicTransformerBlock
+from comfy.patcher_extension import WrappersMP
+from einops import repeat
+
+from ..deig_core.adapter import Adapter, block_id
+from ..deig_core.grounding import (
+    CallGrounding,
+    EncodedText,
+    GroundedRows,
+    Grounding,
+    Placement,
+    Refiner,
+    Schedule,
+    check_width,
+    ground_rows,
+)
+
+KEY = "DEIG"
+COND = "deig"  # the name under which the host hands a GroundedCond back
+CONTEXT_WIDTH = 768  # of SD1.x' cross-attention
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Run:
+    """One sampling run of a patched model.
+
+    Args:
+        grounding: the instances.
+        schedule: when they act.
+        latent_size: (height, width) of the latent, in cells.
+        model_sampling: the host's, which knows what a sigma means.
+    """
+
+    grounding: Grounding
+    schedule: Schedule
+    latent_size: tuple[int, int]
+    model_sampling: torch.nn.Module
+    _placements: dict = field(default_factory=dict)
+    _percents: dict = field(default_factory=dict)
+    _warned: bool = False
+
+    @property
+    def refiner(self) -> Refiner:
+        return self.grounding.refiner
+
+    def placement(self, area: tuple[int, ...] | None) -> Placement:
+        """Return where the instances lie on a crop, (height, width, y, x) in cells, or on the whole latent."""
+        if area not in self._placements:
+            self._placements[area] = Placement(
+                self.grounding.instances.regions, self.latent_size, area, self.grounding.front
+            )
+        return self._placements[area]
+
+    def percent(self, sigma: float) -> float:
+        """Return the point of the schedule, 0 to 1, that a sigma stands for: percent_to_sigma backwards."""
+        if sigma not in self._percents:
+            low, high = 0.0, 1.0
+            for _ in range(32):
+                middle = (low + high) / 2
+                if float(self.model_sampling.percent_to_sigma(middle)) >= sigma:
+                    low = middle
+                else:
+                    high = middle
+            self._percents[sigma] = low
+        return self._percents[sigma]
+
+    def check_shape(self, size: tuple[int, int], area: tuple[int, ...] | None):
+        """Warn, once a run, when the model is called with another size than the entry's place has."""
+        expected = self.latent_size if area is None else area[:2]
+        if tuple(size) != tuple(expected) and not self._warned:
+            self._warned = True
+            log.warning(
+                "DEIG: the model is run on a latent of %dx%d instead of %dx%d. Something tiles the picture and "
+                "does not say where each tile lies, so regions are laid over each tile as if it were the whole.",
+                *reversed(size),
+                *reversed(expected),
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class GroundedCond:
+    """What DEIG adds to a conditioning entry; the host treats it like any other of its conds.
+
+    Args:
+        run: the run it belongs to.
+        grounded: whether the entry has the run's instances (positive) or none (negative).
+        prompt: a T5 prompt that stands in for the entry's own context, if it has one.
+        area: the crop, (height, width, y, x) in cells, that the entry is denoised on; None: the whole.
+    """
+
+    run: Run
+    grounded: bool
+    prompt: EncodedText | None
+    area: tuple[int, ...] | None = None
+
+    def process_cond(self, batch_size: int, area=None, **kwargs) -> "GroundedCond":
+        return replace(self, area=None if area is None else tuple(area))
+
+    def can_concat(self, other) -> bool:
+        # A T5 prompt's few tokens and CLIP's 77 cannot share a batch.
+        return isinstance(other, GroundedCond) and (self.prompt is None) == (other.prompt is None)
+
+    def concat(self, others) -> list["GroundedCond"]:
+        return [self, *others]
+
+    def size(self) -> list[int]:
+        return [1]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptCond:
+    """A T5 prompt in a conditioning entry, until a run of a patched model takes it up.
+
+    A model without DEIG cannot read it. The host asks every cond to prepare itself before the model is called,
+    and this one answers by saying what to connect.
+    """
+
+    prompt: EncodedText
+
+    def process_cond(self, **kwargs):
+        raise ValueError(
+            "This conditioning holds a T5 prompt of 'DEIG Encode Prompt', but the model that samples it has no "
+            "DEIG. Connect the MODEL output of 'DEIG Apply to Model' to the sampler."
+        )
+
+
+def patch_model(model, adapter_patcher, grounding: Grounding, schedule: Schedule):
+    """Return a clone of a model that paints a grounding's instances.
+
+    Args:
+        model: the host's ModelPatcher of an SD1.x model.
+        adapter_patcher: the host's ModelPatcher of the grounding's adapter.
+        grounding: the instances.
+        schedule: when they act, and how strongly.
+
+    Raises:
+        ValueError: if the model is not SD1.x, does not have the blocks that the adapter's fusers are for, or has
+            DEIG already.
+    """
+    check_model(model, grounding.refiner.adapter)
+    patched = model.clone()
+    patched.add_wrapper_with_key(
+        WrappersMP.OUTER_SAMPLE, KEY, partial(_ground_entries, grounding=grounding, schedule=schedule)
+    )
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _ground_call)
+    patched.set_model_patch(_fuse, "middle_patch")
+    patched.set_additional_models(KEY, [adapter_patcher])
+    return patched
+
+
+def check_model(model, adapter: Adapter):
+    """Refuse a model that the adapter cannot patch; see `patch_model`."""
+    base = model.model
+    config = getattr(getattr(base, "model_config", None), "unet_config", {})
+    is_sd1 = config.get("context_dim") == CONTEXT_WIDTH and not config.get("use_linear_in_transformer", False)
+    if not is_sd1:
+        raise ValueError(
+            f"DEIG works on Stable Diffusion 1.x models, but the model connected is {type(base).__name__} "
+            f"({type(getattr(base, 'model_config', None)).__name__}). Connect an SD1.x checkpoint to 'DEIG Apply to "
+            "Model'."
+        )
+    if model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+        raise ValueError(
+            "This model already has DEIG applied, and a second one would fuse every instance twice. Chain all "
+            "regions into one list (the 'regions' input of each region node) and use one 'DEIG Apply to Model'."
+        )
+    blocks = {
+        block_id(name): block.attn1.to_q.in_features
+        for name, block in base.diffusion_model.named_modules()
+        if isinstance(block, BasicTransformerBlock)
+    }
+    fusers = {block_id(path): width for path, width, _ in adapter.sizes.fusers}
+    if blocks != fusers:
+        raise ValueError(
+            "The adapter's fusers do not fit the model's transformer blocks. Only in the adapter: "
+            f"{_list_blocks(fusers, blocks)}; only in the model: {_list_blocks(blocks, fusers)}. Load an adapter "
+            "made for this kind of model; the released one fits every model with the full SD1.x UNet."
+        )
+
+
+def _list_blocks(blocks: dict, others: dict) -> str:
+    only_here = [(block, width) for block, width in blocks.items() if others.get(block) != width]
+    return ", ".join(f"{'.'.join(map(str, block))} ({width} wide)" for block, width in only_here) or "none"
+
+
+def _ground_entries(executor, noise, *args, grounding: Grounding, schedule: Schedule, **kwargs):
+    """OUTER_SAMPLE wrapper: give each conditioning entry of this run its GroundedCond."""
+    guider = executor.class_obj
+    run = Run(
+        grounding,
+        schedule,
+        tuple(noise.shape[-2:]),
+        guider.model_patcher.get_model_object("model_sampling"),
+    )
+    for name, entries in guider.conds.items():
+        guider.conds[name] = [_with_cond(entry, run, "negative" not in name) for entry in entries]
+    return executor(noise, *args, **kwargs)
+
+
+def _with_cond(entry: dict, run: Run, grounded: bool) -> dict:
+    waiting = entry["model_conds"].get(COND)
+    prompt = waiting.prompt if isinstance(waiting, PromptCond) else None
+    if prompt is not None:
+        _check_prompt(prompt, run.grounding)
+    return {**entry, "model_conds": {**entry["model_conds"], COND: GroundedCond(run, grounded, prompt)}}
+
+
+def _check_prompt(prompt: EncodedText, grounding: Grounding):
+    check_width(grounding.refiner.adapter, prompt)
+    encoder = grounding.instances.text.encoder
+    if prompt.encoder != encoder:
+        raise ValueError(
+            f"The prompt was encoded by the text encoder '{prompt.encoder}', the regions by '{encoder}'. Connect "
+            "the same 'DEIG Load Text Encoder' to 'DEIG Encode Prompt' and 'DEIG Encode Regions'."
+        )
+
+
+def _ground_call(
+    executor,
+    x,
+    t,
+    c_concat=None,
+    c_crossattn=None,
+    control=None,
+    transformer_options=None,
+    deig: list[GroundedCond] | None = None,
+    **kwargs,
+):
+    """APPLY_MODEL wrapper: compute what this call's rows need, for the sigma that is being denoised."""
+    transformer_options = transformer_options or {}
+    if deig is not None:
+        chunk = x.shape[0] // len(deig)
+        sigmas = t.tolist()
+        steps = executor.class_obj.model_sampling.timestep(t).tolist()
+        rows = [
+            row for i, cond in enumerate(deig) for row in _same_step(cond, i * chunk, chunk, sigmas, steps)
+        ]
+        compute = x.device, _ide_dtype(executor.class_obj)
+        if deig[0].prompt is not None:
+            c_crossattn = torch.cat([_context(*row, *compute) for row in rows])
+        groups = [_instances(*row, tuple(x.shape[-2:]), *compute) for row in rows]
+        if any(group.strength for group in groups):
+            call = CallGrounding(deig[0].run.refiner.adapter, groups)
+            transformer_options = {**transformer_options, COND: call}
+    return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+
+def _same_step(
+    cond: GroundedCond, first: int, count: int, sigmas: list[float], steps: list[float]
+) -> Iterator[tuple[GroundedCond, int, float, float]]:
+    """Yield (cond, rows, sigma, timestep) for each stretch of an entry's rows at the same sigma."""
+    pairs = zip(sigmas[first : first + count], steps[first : first + count], strict=True)
+    for (sigma, step), rows in groupby(pairs):
+        yield cond, len(list(rows)), sigma, step
+
+
+def _ide_dtype(model: comfy.model_base.BaseModel) -> torch.dtype:
+    """Compute the IDE in bfloat16 for models that do, else in float32.
+
+    Its squared ReLU can leave float16's range, and its share of the work is small and done once a timestep.
+    """
+    dtype = model.manual_cast_dtype or model.get_dtype()
+    return torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+
+
+def _context(cond: GroundedCond, rows: int, sigma: float, step: float, device, dtype) -> torch.Tensor:
+    tokens = cond.run.refiner.tokens(cond.prompt, step, device, dtype)
+    return repeat(tokens, "1 tokens width -> rows tokens width", rows=rows)
+
+
+def _instances(
+    cond: GroundedCond, rows: int, sigma: float, step: float, size: tuple[int, int], device, dtype
+) -> GroundedRows:
+    run = cond.run
+    percent = run.percent(sigma)
+    # Without a region that acts, DEIG is off for positives and negatives alike: the plain model.
+    strength = run.schedule.strength_at(percent) if run.grounding.active(percent) else 0.0
+    if strength == 0 or not cond.grounded:
+        return GroundedRows(rows, strength)
+    run.check_shape(size, cond.area)
+    return ground_rows(run.grounding, run.placement(cond.area), rows, strength, percent, step, device, dtype)
+
+
+def _fuse(x: torch.Tensor, extra_options: dict) -> torch.Tensor:
+    """middle_patch: run the block's fuser on its image tokens."""
+    call: CallGrounding | None = extra_options.get(COND)
+    if call is None:
+        return x
+    block = (*extra_options["block"], extra_options["block_index"])
+    return call.fuse(x, block, tuple(extra_options["activations_shape"][-2:]))

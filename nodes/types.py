@@ -1,0 +1,61 @@
+"""The types that travel between this pack's nodes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ..deig_core.grounding import EncodedText, Grounding, Refiner
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..deig_core.text_encoder import TextEncoder
+
+CATEGORY = "DEIG"
+
+AdapterType = io.Custom("DEIG_ADAPTER")  # LoadedAdapter
+TextEncoderType = io.Custom("DEIG_TEXT_ENCODER")  # LoadedTextEncoder
+RegionsType = io.Custom("DEIG_REGIONS")  # regions.Regions
+InstancesType = io.Custom("DEIG_INSTANCES")  # grounding.Instances
+GroundingType = io.Custom("DEIG_GROUNDING")  # AdapterGrounding
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedAdapter:
+    """An adapter, and the host's handle on its memory."""
+
+    refiner: Refiner
+    patcher: "ModelPatcher"
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterGrounding:
+    """A grounding, and the loaded adapter it came from."""
+
+    adapter: LoadedAdapter
+    grounding: Grounding
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedTextEncoder:
+    """A text encoder, and the host's handle on its memory."""
+
+    encoder: "TextEncoder"
+    patcher: "ModelPatcher"
+
+    def encode(self, phrases: tuple[str, ...]) -> EncodedText:
+        """Encode phrases, loading the model onto its device only if one of them is new."""
+        import comfy.model_management
+        import comfy.utils
+
+        bar = comfy.utils.ProgressBar(len(phrases))
+
+        def load():
+            comfy.model_management.load_models_gpu([self.patcher])
+            return self.patcher.load_device
+
+        features = self.encoder.encode(
+            phrases, load=load, progress=lambda done, total: bar.update_absolute(done, total)
+        )
+        return EncodedText(phrases, features, self.encoder.name)

@@ -58,4 +58,6 @@ class LoadedTextEncoder:
         features = self.encoder.encode(
             phrases, load=load, progress=lambda done, total: bar.update_absolute(done, total)
         )
-        return EncodedText(phrases, features, self.encoder.name)
+        # The precision belongs to the identity: the same phrase read in another is not the same features.
+        precision = str(features.dtype).removeprefix("torch.")
+        return EncodedText(phrases, features, f"{self.encoder.name} ({precision})")

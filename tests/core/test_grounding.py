@@ -1,0 +1,193 @@
+"""Tokens for a timestep, their bounded memory, schedules and placements."""
+
+import pytest
+import torch
+from deig_pack.deig_core.adapter import Adapter, AdapterSizes, load_adapter
+from deig_pack.deig_core.grounding import (
+    EncodedText,
+    Grounding,
+    Instances,
+    Placement,
+    Refiner,
+    Schedule,
+    ground_rows,
+)
+from deig_pack.deig_core.ide import IDESizes
+from deig_pack.deig_core.regions import Region
+
+CPU, FLOAT = torch.device("cpu"), torch.float32
+SIZES = AdapterSizes(
+    IDESizes(text_width=10, width=16, tokens=3, layers=1, time_channels=8, time_width=12, mlp_width=24),
+    position_hidden_width=20,
+    context_width=16,
+    fusers=(
+        ("input_blocks.1.1.transformer_blocks.0", 32, 64),
+        ("middle_block.1.transformer_blocks.0", 40, 80),
+    ),
+)
+REGIONS = tuple(
+    Region(name, box)
+    for name, box in {"a": (0, 0, 0.5, 0.5), "b": (0.5, 0, 1, 1), "c": (0.2, 0.2, 0.8, 0.8)}.items()
+)
+
+
+def encoded(*phrases, width=10, encoder="t5"):
+    torch.manual_seed(len(phrases))
+    return EncodedText(phrases, torch.randn(len(phrases), 6, width), encoder)
+
+
+@pytest.fixture
+def refiner():
+    torch.manual_seed(0)
+    return Refiner(Adapter(SIZES).eval())
+
+
+def test_tokens_are_those_of_the_ide(refiner):
+    text = encoded("a", "b", "a")
+    text.features[2] = text.features[0]
+    tokens = refiner.tokens(text, 500, CPU, FLOAT)
+    with torch.no_grad():
+        expected = refiner.adapter.IDE(text.features, torch.full((3,), 500))
+    assert torch.allclose(tokens, expected, atol=1e-6)
+    assert refiner.evaluated == 2  # the same phrase twice is extracted once
+
+
+def test_tokens_are_remembered_for_each_phrase_and_timestep(refiner):
+    text = encoded("a", "b", "c")
+    first = refiner.tokens(text, 500, CPU, FLOAT)
+    assert torch.equal(refiner.tokens(text, 500, CPU, FLOAT), first) and refiner.evaluated == 3
+    refiner.tokens(text, 499, CPU, FLOAT)
+    assert refiner.evaluated == 6
+    refiner.tokens(encoded("a", "new", "c"), 500, CPU, FLOAT)
+    assert refiner.evaluated == 7
+    refiner.tokens(encoded("a", encoder="another t5"), 500, CPU, FLOAT)
+    assert refiner.evaluated == 8
+
+
+def test_the_memory_is_bounded_and_forgets_the_longest_unused(refiner):
+    refiner.capacity = 4
+    for timestep in (1, 2, 3, 4):
+        refiner.tokens(encoded("a"), timestep, CPU, FLOAT)
+    refiner.tokens(encoded("a"), 1, CPU, FLOAT)  # used again
+    refiner.tokens(encoded("a"), 5, CPU, FLOAT)  # pushes out 2
+    assert refiner.evaluated == 5
+    refiner.tokens(encoded("a"), 1, CPU, FLOAT)
+    assert refiner.evaluated == 5
+    refiner.tokens(encoded("a"), 2, CPU, FLOAT)
+    assert refiner.evaluated == 6
+
+
+def test_more_phrases_than_the_memory_holds(refiner):
+    refiner.capacity = 2
+    text = encoded("a", "b", "c", "d")
+    assert refiner.tokens(text, 7, CPU, FLOAT).shape == (4, 3, 16)
+
+
+def test_no_phrases_give_no_tokens(refiner):
+    text = EncodedText((), torch.empty(0, 6, 10), "t5")
+    assert refiner.tokens(text, 7, CPU, FLOAT).shape == (0, 3, 16)
+
+
+def test_features_of_another_width_are_refused(refiner):
+    with pytest.raises(ValueError, match="'t5' gives features 11 wide, .* reads features 10 wide"):
+        Grounding(refiner, Instances(REGIONS, encoded("a", "b", "c", width=11)))
+
+
+@pytest.mark.parametrize(
+    "percent, strength", [(0.0, 0.0), (0.1, 0.0), (0.2, 0.8), (0.49, 0.8), (0.6, 0.4), (0.7, 0.0), (1.0, 0.0)]
+)
+def test_a_schedule_is_full_strength_then_decay_then_off(percent, strength):
+    schedule = Schedule(0.8, start_percent=0.2, end_percent=0.7, decay_percent=0.2)
+    assert schedule.strength_at(percent) == pytest.approx(strength)
+
+
+def test_a_schedule_to_the_end_has_the_last_point():
+    assert Schedule().strength_at(1.0) == 1.0 and Schedule().strength_at(0.0) == 1.0
+    assert Schedule(decay_percent=0.5).strength_at(1.0) == 0.0
+    assert Schedule(end_percent=0.0).strength_at(0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"strength": -1},
+        {"strength": float("nan")},
+        {"start_percent": 0.6, "end_percent": 0.5},
+        {"end_percent": 1.1},
+        {"decay_percent": -0.1},
+        {"decay_percent": float("nan")},
+    ],
+)
+def test_a_schedule_out_of_range_is_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Schedule(**values)
+
+
+def grounded(refiner, regions, percent=0.5, **placement):
+    grounding = Grounding(refiner, Instances(regions, encoded(*(region.phrase for region in regions))))
+    return ground_rows(grounding, Placement(regions, (16, 16), **placement), 2, 1.0, percent, 500, CPU, FLOAT)
+
+
+def test_instances_take_part_where_and_when_they_are_there(refiner):
+    assert grounded(refiner, REGIONS).chosen == (0, 1, 2)
+    assert grounded(refiner, REGIONS, area=(8, 8, 0, 8)).chosen == (1, 2)  # top right quarter
+    late = Region("late", (0, 0, 1, 1), start_percent=0.6)
+    off = Region("off", (0, 0, 1, 1), strength=0)
+    rows = grounded(refiner, (late, REGIONS[1], off))
+    assert rows.chosen == (1,) and rows.objs.shape == (1, 3, 16)
+    assert grounded(refiner, (late,)).objs is None
+
+
+def test_a_crop_sees_a_region_where_it_was_drawn():
+    """Pooled places of a crop are the crop of the pooled places."""
+    whole = Placement(REGIONS, (16, 24)).bias((0, 1, 2), (16, 24), torch.empty(0)).reshape(3, 16, 24)
+    crop = Placement(REGIONS, (16, 24), area=(8, 16, 4, 8)).bias((0, 1, 2), (8, 16), torch.empty(0))
+    assert torch.equal(crop.reshape(3, 8, 16), whole[:, 4:12, 8:24])
+
+
+def test_bias_is_the_logarithm_of_strength():
+    regions = (Region("a", (0, 0, 0.5, 1), strength=0.5), Region("b", (0.5, 0, 1, 1)))
+    bias = Placement(regions, (4, 4)).bias((0, 1), (4, 4), torch.empty(0)).reshape(2, 4, 4).exp()
+    assert torch.allclose(bias[0], torch.tensor([0.5, 0.5, 0, 0]).expand(4, 4))
+    assert torch.allclose(bias[1], torch.tensor([0.0, 0, 1, 1]).expand(4, 4))
+
+
+def test_front_hides_only_behind_regions_that_act():
+    front = Placement((REGIONS[1], REGIONS[2]), (16, 16), front=True)
+    both = front.bias((0, 1), (16, 16), torch.empty(0)).exp()
+    assert (both.sum(0) <= 1).all()
+    alone = front.bias((0,), (16, 16), torch.empty(0)).exp()
+    assert alone.sum() > both[0].sum()
+
+
+def test_an_adapter_goes_through_the_checkpoint_names_and_back():
+    adapter = Adapter(SIZES)
+    state = adapter.checkpoint_state()
+    assert "IDE.connector.perceiver_blocks.0.attn.in_proj_weight" in state
+    assert "middle_block.1.transformer_blocks.0.fuser.attn.to_q.weight" in state
+    again = load_adapter(state)
+    assert again.sizes == SIZES
+    for key, tensor in again.state_dict().items():
+        assert torch.equal(tensor, adapter.state_dict()[key])
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_named():
+    state = Adapter(SIZES).checkpoint_state()
+    del state["position_net.linears.2.bias"]
+    state["IDE.surprise"] = torch.zeros(1)
+    state["middle_block.1.transformer_blocks.0.fuser.norm1.weight"] = torch.zeros(3)
+    with pytest.raises(ValueError) as refused:
+        load_adapter(state)
+    text = str(refused.value)
+    assert "missing: position_net.linears.2.bias" in text
+    assert "unexpected: IDE.surprise" in text
+    assert "middle_block.1.transformer_blocks.0.fuser.norm1.weight (3,), expected (40,)" in text
+
+
+@pytest.mark.parametrize(
+    "part, words", [("IDE.", "lacks the layers of its IDE"), (".fuser.", "lacks its fusers")]
+)
+def test_half_an_adapter_is_refused(part, words):
+    state = {key: tensor for key, tensor in Adapter(SIZES).checkpoint_state().items() if part not in key}
+    with pytest.raises(ValueError, match=words):
+        load_adapter(state)

@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
 from . import grounding, layout, loaders, regions
+from .layout_route import add_layout_route
 
 
 class DeigExtension(ComfyExtension):
@@ -11,4 +12,5 @@ class DeigExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         # Not in on_load, which the oldest hosts never call.
         loaders.register_adapter_folder()
+        add_layout_route()
         return [*loaders.NODES, *regions.NODES, *layout.NODES, *grounding.NODES]

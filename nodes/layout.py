@@ -6,10 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..deig_core.draw import draw_regions
 from ..deig_core.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
-from .layout_route import add_layout_route
 from .types import CATEGORY, RegionsType
-
-add_layout_route()
 
 EMPTY_LAYOUT = write_layout(Layout(()))
 

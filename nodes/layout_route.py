@@ -1,13 +1,15 @@
 """The editor's way to the layout readers: POST /deig/read_layout turns any form of layout into the pack's JSON."""
 
 from aiohttp import web
-from server import PromptServer
 
 from ..deig_core.layouts import read_layout, write_layout
 
 
 def add_layout_route():
     """Add the route to the running server; where there is none (tests, scripts), nothing needs it."""
+    # Imported here, since it brings the whole server with it.
+    from server import PromptServer
+
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.routes.post("/deig/read_layout")(answer)

@@ -120,7 +120,8 @@ function showBackground(editor, saved) {
 }
 
 function putDown(node, editor) {
-  const focused = document.activeElement === editor.canvas || editor.canvas.dataset.focused === "true";
+  // By now the canvas is off the page and has lost the focus, so ask when it last had a key, as Ctrl+Z is one.
+  const focused = Date.now() - editor.lastKey < HELD_FOR;
   held.set(node.id, { selected: editor.selected, focused, at: Date.now() });
 }
 

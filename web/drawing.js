@@ -6,6 +6,7 @@ import { colourOf, dashOf } from "./palette.js";
 const GROUND = "#22242a";
 const FONT = "12px system-ui, sans-serif";
 const LABEL_HEIGHT = 17;
+const CROWD = 12; // from so many regions on, only the one in hand has its whole phrase shown
 export const HANDLE_RADIUS = 4;
 
 // `view` is { width, height } of the canvas in CSS pixels; `size` that of the image in pixels.
@@ -22,11 +23,14 @@ export function drawLayout(context, { layout, view, size, selected, hovered, bac
   });
   if (regions[selected]) drawBox(context, inPixels(regions[selected].box, view), selected, true);
   regions.forEach((region, index) => {
-    if (index !== selected) drawLabel(context, inPixels(region.box, view), region, index, size, view);
+    if (index === selected) return;
+    const box = inPixels(region.box, view);
+    const least = regions.length < CROWD || index === hovered ? view.width / 4 : 0;
+    drawLabel(context, box, region, index, size, view, least);
   });
   if (regions[selected]) {
     const box = inPixels(regions[selected].box, view);
-    drawLabel(context, box, regions[selected], selected, size, view);
+    drawLabel(context, box, regions[selected], selected, size, view, view.width / 3);
     drawHandles(context, box);
   }
   if (!regions.length) drawHint(context, view, background);
@@ -71,13 +75,14 @@ function drawBox(context, [x0, y0, x1, y1], index, strong) {
 }
 
 // The number on the region's colour and the phrase beside it, inside the box, or above one that it would hide.
-function drawLabel(context, [x0, y0, x1, y1], region, index, size, view) {
+// `least` is the width in pixels that a label may take where its box is narrower.
+function drawLabel(context, [x0, y0, x1, y1], region, index, size, view, least) {
   context.font = FONT;
   context.textBaseline = "middle";
   const number = `${index + 1}`;
   const badge = context.measureText(number).width + 8;
   const warning = isTiny(region.box, size) ? "\u26a0 " : "";
-  const room = Math.max(x1 - x0, view.width / 4) - badge - 8;
+  const room = Math.max(x1 - x0, least) - badge - 8;
   const text = fittedText(context, warning + (region.phrase.trim() || "(no phrase)"), room);
   const width = badge + (text ? context.measureText(text).width + 8 : 0);
   const left = Math.max(Math.min(x0, view.width - width), 0);

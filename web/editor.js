@@ -22,6 +22,7 @@ export class RegionEditor {
   #nudge = null; // { move: [dx, dy], grow: [dx, dy] } in pixels, while arrow keys are held
   #background = null;
   #drawing = 0;
+  lastKey = -Infinity; // when the canvas last had a key pressed, in milliseconds
 
   // `host` is the node: size(), snap (read and write), isWired(), change(step), readText(text).
   constructor(host) {
@@ -92,7 +93,10 @@ export class RegionEditor {
   }
 
   commit() {
-    if (this.#editing.isUnderWay) this.host.change(() => this.#editing.commit());
+    if (this.#editing.isUnderWay) {
+      this.host.change(() => this.#editing.commit());
+      this.say("");
+    }
     this.#selected = Math.min(this.#selected, this.layout.regions.length - 1);
     this.#refresh();
   }
@@ -472,6 +476,7 @@ export class RegionEditor {
   // ---- keys ----
 
   #keyDown(event) {
+    this.lastKey = Date.now();
     const index = this.#selected;
     const count = this.layout.regions.length;
     const control = event.ctrlKey || event.metaKey;

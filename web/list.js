@@ -16,26 +16,40 @@ export class RegionList {
   constructor(editor) {
     this.editor = editor;
     this.rows = [];
-    this.element = element("div", { className: "deig-list" });
-    this.element.setAttribute("role", "list");
-    this.element.setAttribute("aria-label", "Regions, back to front");
-    this.element.addEventListener("wheel", (event) => this.#scrolls() && event.stopPropagation(), { passive: true });
+    this.heads = element("div", { className: "deig-row deig-heads" });
+    this.heads.append(...["", "phrase, back to front", ...NUMBERS.map(({ label }) => label.toLowerCase()), ""].map((text) => element("span", { textContent: text })));
+    this.heads.setAttribute("aria-hidden", "true");
+    this.body = element("div", { className: "deig-rows" });
+    this.body.setAttribute("role", "list");
+    this.body.setAttribute("aria-label", "Regions, back to front");
+    this.body.addEventListener("wheel", (event) => this.#scrolls() && event.stopPropagation(), { passive: true });
+    this.element = element("div", { className: "deig-list" }, this.heads, this.body);
   }
 
   #scrolls() {
-    return this.element.scrollHeight > this.element.clientHeight;
+    return this.body.scrollHeight > this.body.clientHeight;
   }
 
   refresh() {
     const { regions } = this.editor.layout;
+    this.heads.hidden = !regions.length;
     while (this.rows.length > regions.length) this.rows.pop().element.remove();
     while (this.rows.length < regions.length) {
       const row = this.#makeRow(this.rows.length);
       this.rows.push(row);
-      this.element.append(row.element);
+      this.body.append(row.element);
     }
     regions.forEach((region, index) => this.#fill(this.rows[index], region, index));
-    this.element.querySelector(".deig-selected")?.scrollIntoView?.({ block: "nearest" });
+    this.#scrollTo(this.rows[this.editor.selected]);
+  }
+
+  // Not scrollIntoView, which would also move the graph.
+  #scrollTo(row) {
+    if (!row) return;
+    const { offsetTop, offsetHeight } = row.element;
+    const top = offsetTop - this.body.offsetTop;
+    const lowest = top + offsetHeight - this.body.clientHeight;
+    this.body.scrollTop = Math.min(Math.max(this.body.scrollTop, lowest), top);
   }
 
   #fill(row, region, index) {
@@ -43,6 +57,7 @@ export class RegionList {
     for (const [key, input] of Object.entries(row.inputs)) {
       if (document.activeElement !== input) input.value = region[key];
     }
+    row.inputs.phrase.title = region.phrase;
     row.inputs.phrase.classList.toggle("deig-missing", !region.phrase.trim());
     row.warning.hidden = !isTiny(region.box, this.editor.size);
   }
@@ -95,11 +110,10 @@ export class RegionList {
     try {
       const layout = withRegion(editor.layout, index, change);
       parseLayout(writeLayout(layout));
-      editor.say("");
       editor.apply(() => layout);
     } catch (error) {
       input.blur();
-      editor.say(error.message, true);
+      editor.say(error.message.replace(/^regions\[\d+\]\.?/, `Region ${index + 1} `), true);
       editor.cancel();
     }
   }

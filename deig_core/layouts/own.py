@@ -1,4 +1,4 @@
-"""This pack's own JSON, version 1: what the editor holds and a workflow stores. Schema: web/docs/layout.schema.json."""
+"""This pack's own JSON, version 1: what the editor holds and a workflow stores. Schema: docs/layout.schema.json."""
 
 import json
 from typing import Any

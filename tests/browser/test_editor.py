@@ -159,7 +159,7 @@ def test_list(editor):
 
     page.get_by_label("Start of region 1").fill("0.9")
     page.get_by_label("Start of region 1").press("Enter")
-    assert "ends before it starts" in editor.message
+    assert "Region 1 ends before it starts" in editor.message
     assert editor.regions[0]["start_percent"] == 0
     assert page.get_by_label("Start of region 1").input_value() == "0"
 

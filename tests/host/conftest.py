@@ -8,11 +8,14 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from deig_pack.demo import standins
+from deig_pack.demo.server import ComfyServer, install_pack
 
 HOST_PATH = Path(os.environ.get("COMFYUI_PATH") or ".comfyui-path-not-set")
 HAS_HOST = (HOST_PATH / "main.py").is_file() and (HOST_PATH / "comfy").is_dir()
@@ -81,6 +84,9 @@ def prepare_host() -> ComfyHost:
         sys.argv = argv
     import torch
 
+    # As main.py does, before the host's nodes.py puts comfy/utils.py in its way.
+    import utils.extra_config  # noqa: F401
+
     torch.set_num_threads(2)
     return ComfyHost(HOST_PATH, read_version(HOST_PATH), Path(BASE.name))
 
@@ -144,3 +150,32 @@ def small_t5_folder(comfy_host) -> Path:
     """A T5 v1.1-style encoder 64 wide with T5's own tokenizer, in the host's text_encoders folder."""
     folder = comfy_host.base / "models" / "text_encoders" / "small-t5"
     return standins.write_t5_folder(folder, comfy_host.t5_tokenizer)
+
+
+def write_workflow_models(models: Path, tokenizer: Path):
+    """Stand-ins under the very names that the shared workflows ask for, each in its own file form."""
+    unet = standins.checkpoint_state(standins.FAST, with_clip=True)
+    checkpoint = models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
+    standins.save_state(checkpoint, unet, torch.float16)
+    os.link(checkpoint, checkpoint.with_name("DreamShaper_8_pruned.safetensors"))
+    standins.save_state(models / "loras" / "MoXinV1.safetensors", standins.lora_state(standins.FAST))
+
+    # As released: a pickle with the adapter's tensors among the UNet's.
+    released = models / "deig" / "model.pth"
+    released.parent.mkdir()
+    prefix = "model.diffusion_model."
+    base = {name.removeprefix(prefix): t for name, t in unet.items() if name.startswith(prefix)}
+    torch.save({"model": base | standins.adapter_state(standins.FAST)}, released)
+
+    folder = standins.write_t5_folder(models / "text_encoders" / "small-t5", tokenizer)
+    os.link(folder / "model.safetensors", folder.parent / "flan-t5-xl-encoder.safetensors")
+
+
+@pytest.fixture(scope="session")
+def comfy_server(comfy_host, tmp_path_factory) -> Iterator[ComfyServer]:
+    """A running server with this pack and `write_workflow_models`."""
+    base = tmp_path_factory.mktemp("server")
+    write_workflow_models(base / "models", comfy_host.t5_tokenizer)
+    install_pack(base)
+    with ComfyServer(comfy_host.path, base) as server:
+        yield server

@@ -193,6 +193,11 @@ def plain_objs(adapter_state, regions, timestep):
         return net(tokens, torch.tensor([region.box for region in regions]))
 
 
+def difference(a, b):
+    """Largest absolute difference, relative to the largest value: latents of random models run into hundreds."""
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
 def second_step(patched, size):
     """Sample two steps and return the second call: neither pure noise nor the first timestep."""
     with calls_of(patched) as calls:
@@ -243,7 +248,7 @@ def test_regions_of_strength_zero_are_absent(fast_model, fast_adapter_state):
     off = Region("a yellow hat", (0, 0, 0.5, 0.5), strength=0.0)
     with_it = sample(apply(fast_model, make_grounding(fast_adapter_state, (*REGIONS, off))))
     without = sample(apply(fast_model, make_grounding(fast_adapter_state, REGIONS)))
-    assert torch.allclose(with_it, without, atol=1e-5)
+    assert difference(with_it, without) <= 1e-6
     only_off = sample(apply(fast_model, make_grounding(fast_adapter_state, (off,))))
     assert torch.equal(only_off, sample(fast_model))
 
@@ -258,7 +263,7 @@ def test_a_t5_prompt_takes_the_place_of_clip(fast_model, fast_adapter_state):
             phrases = ["a table by a window", ""]
             tokens = plain_tokens(fast_adapter_state, features(*phrases), call["timesteps"][0])
             for row, entry in enumerate(call["entries"]):
-                assert (call["context"][row] - tokens[entry]).abs().max() <= 1e-5
+                assert difference(call["context"][row], tokens[entry]) <= 1e-5
 
 
 def test_t5_and_clip_in_one_graph(fast_model, fast_adapter_state):
@@ -324,7 +329,7 @@ def test_tokens_belong_to_the_timestep_being_denoised(fast_model, fast_adapter_s
         sample(patched, steps=5, scheduler=scheduler, denoise=denoise, cfg=1.0)
     for call in calls:
         expected = plain_objs(fast_adapter_state, REGIONS, call["timesteps"][0])
-        assert (call["grounding"].groups[0].objs - expected).abs().max() <= 1e-5
+        assert difference(call["grounding"].groups[0].objs, expected) <= 1e-5
 
 
 def test_another_seed_computes_no_tokens(fast_model, fast_adapter_state):
@@ -348,9 +353,8 @@ def test_separate_calls_equal_joined_ones(fast_model, fast_adapter_state, monkey
     with calls_of(patched) as calls:
         separate = sample(patched, batch=2)
     assert all(len(call["entries"]) == 1 for call in calls)
-    assert (joined - separate).abs().max() <= 1e-4
-    alone = sample(patched, batch=1)
-    assert (separate[:1] - alone).abs().max() <= 1e-4
+    assert difference(separate, joined) <= 1e-4
+    assert difference(sample(patched, batch=1), joined[:1]) <= 1e-4
 
 
 def test_an_area_sees_the_regions_where_they_were_drawn(fast_model, fast_adapter_state):
@@ -404,7 +408,7 @@ def test_a_second_deig_is_refused(fast_model, fast_adapter_state):
 
 
 def test_an_adapter_for_other_blocks_is_refused(fast_model, full_depth_model, fast_adapter_state):
-    with pytest.raises(ValueError, match=r"only in the model: input.4.0 \(320 wide\)"):
+    with pytest.raises(ValueError, match=r"only in the model: .*input\.4\.0 \(320 wide\)"):
         apply(full_depth_model, make_grounding(fast_adapter_state))
 
 

@@ -1,0 +1,164 @@
+"""The nodes as the host runs them, in this process."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import deig_pack
+import folder_paths
+import pytest
+import torch
+from deig_pack.demo import standins
+from deig_pack.nodes import DeigExtension, loaders
+from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
+from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder
+from deig_pack.nodes.regions import BoxRegion
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, sample
+from safetensors.torch import save_file
+
+ROOT = Path(deig_pack.__file__).parent
+NODES = asyncio.run(DeigExtension().get_node_list())
+IDS = {
+    "DEIG_LoadAdapter", "DEIG_LoadTextEncoder", "DEIG_BoxRegion", "DEIG_EncodeRegions", "DEIG_EncodePrompt",
+    "DEIG_RefineInstances", "DEIG_ApplyToModel", "DEIG_PreviewRegions",
+}  # fmt: skip
+
+
+def schema_id(node):
+    return node.GET_SCHEMA().node_id
+
+
+def test_the_ids_that_shared_workflows_hold():
+    assert {schema_id(node) for node in NODES} >= IDS
+
+
+@pytest.mark.parametrize("node", NODES, ids=schema_id)
+def test_every_node_says_what_it_does(node):
+    schema = node.GET_SCHEMA()
+    assert schema.category == "DEIG" and schema.display_name.startswith("DEIG ") and schema.description
+    for field in (*schema.inputs, *schema.outputs):
+        assert field.tooltip, f"{schema.node_id}.{field.id} has no tooltip"
+    assert (ROOT / "web" / "docs" / f"{schema.node_id}.md").stat().st_size > 200
+
+
+@pytest.fixture(scope="module")
+def adapter(comfy_host, fast_adapter_state):
+    path = comfy_host.base / "models" / "deig" / "small.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(fast_adapter_state, path)
+    assert "small.safetensors" in folder_paths.get_filename_list("deig")
+    return LoadAdapter.execute("small.safetensors", "auto")[0]
+
+
+@pytest.fixture(scope="module")
+def text_encoder(small_t5_folder):
+    assert small_t5_folder.name in LoadTextEncoder.GET_SCHEMA().inputs[0].options
+    return LoadTextEncoder.execute(small_t5_folder.name, "auto", "default")[0]
+
+
+def boxes(*phrases, width=0.4):
+    regions = ()
+    for i, phrase in enumerate(phrases):
+        (regions,) = BoxRegion.execute(
+            phrase, 0.05 * (i % 10), 0.1, width, 0.5, 1.0, 0.0, 1.0, regions
+        ).result
+    return regions
+
+
+def patched(model, adapter, text_encoder, regions, *settings):
+    (instances,) = EncodeRegions.execute(text_encoder, regions).result
+    (grounding,) = RefineInstances.execute(adapter, instances, "share").result
+    return ApplyToModel.execute(model, grounding, *(settings or (1.0, 0.0, 1.0, 0.0)))[0]
+
+
+def test_the_whole_chain_paints(fast_model, adapter, text_encoder):
+    model = patched(fast_model, adapter, text_encoder, boxes("a red mug", "a green lamp"))
+    latent = sample(model)
+    assert latent.isfinite().all() and not torch.equal(latent, sample(fast_model))
+
+
+def test_only_new_phrases_are_encoded(adapter, text_encoder, fast_model):
+    encoder, refiner = text_encoder.encoder, adapter.refiner
+    ten = [f"thing number {i}" for i in range(10)]
+    sample(patched(fast_model, adapter, text_encoder, boxes(*ten)))
+    encoded, evaluated = encoder.encoded_phrases, refiner.evaluated
+
+    sample(patched(fast_model, adapter, text_encoder, boxes(*ten, width=0.3)), seed=1)  # moved boxes
+    assert (encoder.encoded_phrases, refiner.evaluated) == (encoded, evaluated)
+
+    sample(patched(fast_model, adapter, text_encoder, boxes(*ten[:9], "another thing")))
+    assert (encoder.encoded_phrases, refiner.evaluated) == (encoded + 1, evaluated + 2)  # two steps
+
+
+def test_a_t5_prompt_stands_alone_or_on_clip(adapter, text_encoder, fast_model):
+    model = patched(fast_model, adapter, text_encoder, boxes("a red mug"))
+    (alone,) = EncodePrompt.execute(text_encoder, "a kitchen").result
+    (on_clip,) = EncodePrompt.execute(text_encoder, "a kitchen", POSITIVE).result
+    (negative,) = EncodePrompt.execute(text_encoder, "").result
+    # The model sees the T5 prompt in both; what it stands on is for ControlNet.
+    assert torch.equal(sample(model, alone, negative), sample(model, on_clip, negative))
+    assert torch.equal(on_clip[0][0], POSITIVE[0][0]) and "model_conds" not in POSITIVE[0][1]
+
+
+def test_the_adapter_is_loaded_and_counted_by_the_host(adapter, text_encoder, fast_model):
+    model = patched(fast_model, adapter, text_encoder, boxes("a red mug"))
+    assert adapter.patcher in model.get_additional_models()
+    weights = sum(p.numel() * p.element_size() for p in adapter.refiner.adapter.parameters())
+    assert adapter.patcher.model_size() == pytest.approx(weights, rel=0.01)
+
+
+def test_more_than_thirty_regions_work_and_warn(adapter, text_encoder, fast_model, caplog):
+    with caplog.at_level(logging.WARNING):
+        model = patched(fast_model, adapter, text_encoder, boxes(*(f"thing {i}" for i in range(31))))
+    assert "31 regions" in caplog.text and "at most 30" in caplog.text
+    assert sample(model, steps=1).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "phrase, box, words",
+    [
+        ("", (0.1, 0.1, 0.2, 0.2), "needs a phrase"),
+        ("a mug", (0.9, 0.1, 0.2, 0.2), "outside the image"),
+        ("a mug", (0.1, 0.1, 0.0, 0.2), "no area"),
+        ("a mug", (float("nan"), 0.1, 0.2, 0.2), "not finite"),
+    ],
+)
+def test_a_bad_region_is_refused_in_words(phrase, box, words):
+    with pytest.raises(ValueError, match=words):
+        BoxRegion.execute(phrase, *box, 1.0, 0.0, 1.0)
+
+
+def test_a_truncated_adapter_is_refused(comfy_host, adapter):
+    folder = comfy_host.base / "models" / "deig"
+    whole = (folder / "small.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.safetensors"):
+        LoadAdapter.execute("cut.safetensors", "auto")
+
+
+def test_an_empty_list_says_where_it_looked():
+    with pytest.raises(ValueError, match=r"models.deig"):
+        LoadAdapter.execute(loaders.NO_ADAPTER, "auto")
+    with pytest.raises(ValueError) as refused:
+        LoadTextEncoder.execute(loaders.NO_ENCODER, "auto", "default")
+    for folder in ("text_encoders", "ella_encoder", "t5_model"):
+        assert folder in str(refused.value)
+
+
+def test_an_encoder_of_another_width_is_refused(comfy_host, adapter):
+    folder = comfy_host.base / "models" / "text_encoders" / "wide-t5"
+    standins.write_t5_folder(folder, comfy_host.t5_tokenizer, width=96)
+    (wide,) = LoadTextEncoder.execute("wide-t5", "auto", "cpu").result
+    (instances,) = EncodeRegions.execute(wide, boxes("a red mug")).result
+    with pytest.raises(ValueError, match=r"wide-t5.* gives features 96 wide.* reads features 64 wide"):
+        RefineInstances.execute(adapter, instances, "share")
+
+
+def test_a_prompt_of_another_encoder_is_refused(comfy_host, adapter, text_encoder, fast_model):
+    folder = comfy_host.base / "models" / "text_encoders" / "other-t5"
+    standins.write_t5_folder(folder, comfy_host.t5_tokenizer)
+    (other,) = LoadTextEncoder.execute("other-t5", "auto", "cpu").result
+    (prompt,) = EncodePrompt.execute(other, "a kitchen").result
+    model = patched(fast_model, adapter, text_encoder, boxes("a red mug"))
+    with pytest.raises(ValueError, match="same 'DEIG Load Text Encoder'"):
+        sample(model, prompt, NEGATIVE)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .regions import Region
+from .regions import POINT_RADIUS, SCRIBBLE_RADIUS, Region
 
 CELL_PIXELS = 8
 
@@ -28,16 +28,53 @@ def cell_places(regions: Sequence[Region], latent_size: tuple[int, int]) -> torc
         latent_size: (height, width) of the latent, in cells of 8 pixels.
 
     Returns:
-        (N, height, width), float32, 1 where the region touches the cell, else 0. Each region has at least one
-        cell.
+        (N, height, width), float32, above 0 where the region touches the cell: 1, or the mask's value. Each
+        region has at least one cell.
     """
-    places = torch.zeros(len(regions), *latent_size)
-    for place, region in zip(places, regions, strict=True):
-        x0, y0, x1, y1 = region.box
-        rows = _covered_cells(y0, y1, latent_size[0])
-        columns = _covered_cells(x0, x1, latent_size[1])
-        place[rows, columns] = 1
-    return places
+    places = [_cells_of(region, latent_size) for region in regions]
+    return torch.stack(places) if places else torch.zeros(0, *latent_size)
+
+
+def _cells_of(region: Region, latent_size: tuple[int, int]) -> torch.Tensor:
+    if region.mask is not None:
+        # Each cell takes the largest of all mask pixels that it touches, whatever the mask's resolution.
+        values = torch.as_tensor(region.mask.values, dtype=torch.float32)
+        return F.adaptive_max_pool2d(values[None], latent_size)[0]
+    if region.scribble:
+        return _stroke(region.scribble, _or_default(region.radius, SCRIBBLE_RADIUS), latent_size)
+    if region.point:
+        return _stroke((region.point,), _or_default(region.radius, POINT_RADIUS), latent_size)
+    x0, y0, x1, y1 = region.box
+    place = torch.zeros(latent_size)
+    place[_covered_cells(y0, y1, latent_size[0]), _covered_cells(x0, x1, latent_size[1])] = 1
+    return place
+
+
+def _or_default(radius: float | None, usual: float) -> float:
+    return usual if radius is None else radius
+
+
+def _stroke(
+    points: Sequence[tuple[float, float]], radius: float, latent_size: tuple[int, int]
+) -> torch.Tensor:
+    """Lay a polyline, grown by a radius, onto the latent's cells; a single point is a disc.
+
+    A cell is touched where the stroke's middle line comes within the radius of any of its pixels' centres.
+
+    Args:
+        points: (x, y), fractions of the image.
+        radius: fraction of the image's shorter side.
+    """
+    height, width = (size * CELL_PIXELS for size in latent_size)
+    ys, xs = torch.arange(height)[:, None] + 0.5, torch.arange(width)[None, :] + 0.5
+    reach = max(radius * min(height, width), 0.75)  # however thin, it meets the pixels that it runs through
+    inside = torch.zeros(height, width, dtype=torch.bool)
+    for (x0, y0), (x1, y1) in zip(points, points[1:] or points, strict=False):
+        ax, ay, bx, by = x0 * width, y0 * height, x1 * width, y1 * height
+        length2 = (bx - ax) ** 2 + (by - ay) ** 2
+        along = (((xs - ax) * (bx - ax) + (ys - ay) * (by - ay)) / length2).clamp(0, 1) if length2 else 0.0
+        inside |= (xs - ax - along * (bx - ax)) ** 2 + (ys - ay - along * (by - ay)) ** 2 <= reach**2
+    return F.max_pool2d(inside[None].float(), CELL_PIXELS)[0]
 
 
 def _covered_cells(low: float, high: float, cells: int) -> slice:

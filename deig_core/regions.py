@@ -5,6 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# How far a scribble and a point reach, as a fraction of the image's shorter side: a stroke of a 20 pixel brush,
+# and a thing a quarter of the side wide, on a 512 image.
+SCRIBBLE_RADIUS = 0.02
+POINT_RADIUS = 0.125
+
 # Wide enough for the rounding of x + width and of a box that went through 7 digits of text, far below
 # what anyone could see (a hundredth of a pixel at 4096).
 EDGE_TOLERANCE = 1e-6
@@ -16,9 +21,30 @@ class Mask:
 
     Args:
         values: (height, width), 0 outside the place to 1 inside it, over the whole image at any resolution.
+
+    Raises:
+        ValueError: if it is empty, or not of numbers from 0 to 1.
     """
 
     values: np.ndarray
+
+    def __post_init__(self):
+        values = self.values
+        if values.ndim != 2 or not values.size:
+            raise ValueError(f"A region's mask has shape {values.shape}; it takes (height, width).")
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise ValueError("A region's mask holds values outside 0 to 1.")
+        if not values.any():
+            raise ValueError(
+                "A region's mask is empty: no pixel of it is above 0. Paint the place white, or check that the mask "
+                "is not inverted."
+            )
+
+    def bounding_box(self) -> tuple[float, float, float, float]:
+        """Return the box around all that is above 0: xyxy, fractions of the image."""
+        rows, columns = (np.flatnonzero(self.values.any(axis)) for axis in (1, 0))
+        height, width = self.values.shape
+        return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
 
 
 @dataclass(frozen=True)
@@ -32,9 +58,12 @@ class Region:
             attention logits. 0 is absence, 1 changes nothing, above 1 is stronger.
         start_percent: where in the sampling schedule the region begins to act, 0 (first step) to 1.
         end_percent: where it stops acting, 0 to 1, not before `start_percent`.
-        mask: the exact place, where it is not the whole box.
-        scribble: points (x, y) of a stroke through the instance, fractions of the image.
-        point: (x, y) of a point on the instance, fractions of the image.
+        mask: the exact place, where it is not the whole box; its values weigh as strength does.
+        scribble: points (x, y) of a stroke through the instance, fractions of the image; the place is the
+            stroke, `radius` wide each way. A mask goes before it.
+        point: (x, y) of a point on the instance, fractions of the image; the place is the disc around it. A
+            mask or a scribble goes before it.
+        radius: of the stroke or the disc, as a fraction of the image's shorter side; None: the usual one.
 
     Raises:
         ValueError: naming the region and what is wrong with it.
@@ -48,6 +77,7 @@ class Region:
     mask: Mask | None = None
     scribble: tuple[tuple[float, float], ...] | None = None
     point: tuple[float, float] | None = None
+    radius: float | None = None
 
     def __post_init__(self):
         if not isinstance(self.phrase, str) or not self.phrase.strip():
@@ -59,6 +89,14 @@ class Region:
         self._check_number("strength", self.strength, 0.0, math.inf)
         self._check_number("start_percent", self.start_percent, 0.0, 1.0)
         self._check_number("end_percent", self.end_percent, 0.0, 1.0)
+        if self.radius is not None:
+            self._check_number("radius", self.radius, 0.0, 1.0)
+        for x, y in (*(self.scribble or ()), *((self.point,) if self.point else ())):
+            if not (0 <= x <= 1 and 0 <= y <= 1):
+                raise ValueError(
+                    f"The region {self.phrase!r} has a point outside the image: {x}, {y}. Points are fractions of the "
+                    "image, 0 to 1; divide pixels by the image's width and height."
+                )
         if self.start_percent > self.end_percent:
             raise ValueError(
                 f"The region {self.phrase!r} starts at {self.start_percent} and ends at {self.end_percent}: "

@@ -1,9 +1,13 @@
 """Nodes that make regions one by one."""
 
+import logging
+
 from comfy_api.latest import io
 
-from ..deig_core.regions import Region
+from ..deig_core.regions import Mask, Region
 from .types import CATEGORY, RegionsType
+
+log = logging.getLogger(__name__)
 
 FRACTION = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.0001}
 
@@ -107,4 +111,56 @@ class BoxRegion(io.ComfyNode):
         return io.NodeOutput((*regions, region))
 
 
-NODES = [BoxRegion]
+class MaskRegion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DEIG_MaskRegion",
+            display_name="DEIG Mask Region",
+            category=CATEGORY,
+            description="One instance whose place is a mask of any shape. Several masks in one batch make one region "
+            "each, with one line of the phrase for each.",
+            inputs=[
+                io.Mask.Input(
+                    "mask",
+                    tooltip="The place: white is inside. Any resolution; it is laid over the whole image. Grey weighs "
+                    "as strength does. It must not be empty.",
+                ),
+                phrase_input(),
+                *timing_inputs(),
+                chained_regions_input(),
+            ],
+            outputs=[
+                RegionsType.Output(
+                    display_name="regions", tooltip="The chained regions, with these as the last."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, mask, phrase, strength, start_percent, end_percent, regions=()):
+        masks = mask.reshape(-1, *mask.shape[-2:])
+        phrases = _phrase_of_each(phrase, len(masks))
+        new = []
+        for values, words in zip(masks, phrases, strict=True):
+            place = Mask(values.float().cpu().numpy())
+            if place.values.min() > 0:
+                log.warning("DEIG: the mask of %r covers the whole image. Is it inverted?", words)
+            box = place.bounding_box()
+            new.append(Region(words, box, strength, start_percent, end_percent, mask=place))
+        return io.NodeOutput((*regions, *new))
+
+
+def _phrase_of_each(phrase: str, masks: int) -> list[str]:
+    if masks == 1:
+        return [phrase]
+    lines = [line.strip() for line in phrase.splitlines() if line.strip()]
+    if len(lines) != masks:
+        raise ValueError(
+            f"A batch of {masks} masks came in, but the phrase has {len(lines)} lines. Write one line for each mask, "
+            "or connect one mask."
+        )
+    return lines
+
+
+NODES = [BoxRegion, MaskRegion]

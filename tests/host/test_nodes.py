@@ -12,15 +12,16 @@ from deig_pack.demo import standins
 from deig_pack.nodes import DeigExtension, loaders
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder
-from deig_pack.nodes.regions import BoxRegion
+from deig_pack.nodes.regions import BoxRegion, MaskRegion
 from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, sample
 from safetensors.torch import save_file
 
 ROOT = Path(deig_pack.__file__).parent
 NODES = asyncio.run(DeigExtension().get_node_list())
 IDS = {
-    "DEIG_LoadAdapter", "DEIG_LoadTextEncoder", "DEIG_BoxRegion", "DEIG_EncodeRegions", "DEIG_EncodePrompt",
-    "DEIG_RefineInstances", "DEIG_ApplyToModel", "DEIG_PreviewRegions",
+    "DEIG_LoadAdapter", "DEIG_LoadTextEncoder", "DEIG_BoxRegion", "DEIG_MaskRegion", "DEIG_RegionEditor",
+    "DEIG_RegionsFromText", "DEIG_RegionsToText", "DEIG_PreviewRegions", "DEIG_EncodeRegions", "DEIG_EncodePrompt",
+    "DEIG_RefineInstances", "DEIG_ApplyToModel",
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def schema_id(node):
 
 
 def test_the_ids_that_shared_workflows_hold():
-    assert {schema_id(node) for node in NODES} >= IDS
+    assert {schema_id(node) for node in NODES} == IDS
 
 
 @pytest.mark.parametrize("node", NODES, ids=schema_id)
@@ -126,6 +127,33 @@ def test_more_than_thirty_regions_work_and_warn(adapter, text_encoder, fast_mode
 def test_a_bad_region_is_refused_in_words(phrase, box, words):
     with pytest.raises(ValueError, match=words):
         BoxRegion.execute(phrase, *box, 1.0, 0.0, 1.0)
+
+
+def mask_region(mask, phrase="a red scarf"):
+    return MaskRegion.execute(mask, phrase, 1.0, 0.0, 1.0)[0]
+
+
+def test_a_mask_gives_its_shape_and_its_box():
+    mask = torch.zeros(1, 10, 20)
+    mask[0, 2:5, 6:8] = 1
+    (region,) = mask_region(mask)
+    assert region.box == (0.3, 0.2, 0.4, 0.5) and region.mask.values.shape == (10, 20)
+
+
+def test_a_batch_of_masks_makes_a_region_a_line():
+    masks = torch.eye(3)[:, None].expand(3, 2, 3)
+    regions = mask_region(masks, "a red scarf\n\n a blue hat \na green coat\n")
+    assert [region.phrase for region in regions] == ["a red scarf", "a blue hat", "a green coat"]
+    assert [region.box[0] for region in regions] == pytest.approx([0, 1 / 3, 2 / 3])
+    with pytest.raises(ValueError, match="3 masks came in, but the phrase has 2 lines"):
+        mask_region(masks, "a red scarf\na blue hat")
+
+
+def test_a_mask_that_is_empty_or_full(caplog):
+    with pytest.raises(ValueError, match="mask is empty"):
+        mask_region(torch.zeros(1, 8, 8))
+    mask_region(torch.ones(1, 8, 8))
+    assert "inverted" in caplog.text
 
 
 def test_a_truncated_adapter_is_refused(comfy_host, adapter):

@@ -248,7 +248,7 @@ def test_regions_of_strength_zero_are_absent(fast_model, fast_adapter_state):
     off = Region("a yellow hat", (0, 0, 0.5, 0.5), strength=0.0)
     with_it = sample(apply(fast_model, make_grounding(fast_adapter_state, (*REGIONS, off))))
     without = sample(apply(fast_model, make_grounding(fast_adapter_state, REGIONS)))
-    assert difference(with_it, without) <= 1e-6
+    assert difference(with_it, without) <= 1e-5
     only_off = sample(apply(fast_model, make_grounding(fast_adapter_state, (off,))))
     assert torch.equal(only_off, sample(fast_model))
 

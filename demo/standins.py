@@ -365,8 +365,12 @@ def write_t5_folder(folder: Path, tokenizer: Path, width: int = 64, seed: int = 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = T5EncoderModel(config)
-    encoder.save_pretrained(folder)
+        weights = T5EncoderModel(config).state_dict()
+    # The same tensor as shared.weight, which safetensors would refuse to write twice.
+    weights.pop("encoder.embed_tokens.weight", None)
+    config.architectures = ["T5EncoderModel"]
+    config.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copyfile(tokenizer / name, folder / name)
     return folder

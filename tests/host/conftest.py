@@ -11,11 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from deig_pack.demo import standins
-from deig_pack.demo.server import ComfyServer, install_pack
+
+if TYPE_CHECKING:
+    from deig_pack.demo.server import ComfyServer
 
 HOST_PATH = Path(os.environ.get("COMFYUI_PATH") or ".comfyui-path-not-set")
 HAS_HOST = (HOST_PATH / "main.py").is_file() and (HOST_PATH / "comfy").is_dir()
@@ -172,8 +175,11 @@ def write_workflow_models(models: Path, tokenizer: Path):
 
 
 @pytest.fixture(scope="session")
-def comfy_server(comfy_host, tmp_path_factory) -> Iterator[ComfyServer]:
+def comfy_server(comfy_host, tmp_path_factory) -> Iterator["ComfyServer"]:
     """A running server with this pack and `write_workflow_models`."""
+    # Here, because it needs aiohttp, which only the host's packages have.
+    from deig_pack.demo.server import ComfyServer, install_pack
+
     base = tmp_path_factory.mktemp("server")
     write_workflow_models(base / "models", comfy_host.t5_tokenizer)
     install_pack(base)

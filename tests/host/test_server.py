@@ -1,0 +1,215 @@
+"""The pack in a real server, over HTTP as the frontend speaks to it; and the server's own ending."""
+
+import copy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from deig_pack.demo.graph import LAYOUT, PICTURE, Models, Scene, demo_graph
+from deig_pack.demo.server import (
+    ComfyServer,
+    ExecutionFailed,
+    ExecutionInterrupted,
+    PromptRejected,
+    StartFailed,
+)
+
+# DESIGN.md's table; shared workflows hold these ids, so none of them may ever go.
+NODE_IDS = {
+    "DEIG_LoadAdapter",
+    "DEIG_LoadTextEncoder",
+    "DEIG_BoxRegion",
+    "DEIG_PreviewRegions",
+    "DEIG_EncodeRegions",
+    "DEIG_EncodePrompt",
+    "DEIG_RefineInstances",
+    "DEIG_ApplyToModel",
+}
+MODELS = Models("v1-5-pruned-emaonly-fp16.safetensors", "model.pth", "small-t5", note="")
+SCENE = Scene(
+    prompt="a shelf",
+    negative="",
+    instances=(("a red mug", 0.1, 0.1, 0.3, 0.4), ("a blue lamp", 0.5, 0.4, 0.4, 0.5)),
+    size=128,
+    steps=2,
+)
+
+
+@pytest.fixture
+def graph():
+    return copy.deepcopy(demo_graph(MODELS, SCENE))
+
+
+@pytest.fixture(scope="module")
+def deig_nodes(comfy_server):
+    return {name: node for name, node in comfy_server.object_info().items() if name.startswith("DEIG_")}
+
+
+def test_every_node_is_listed(deig_nodes):
+    assert set(deig_nodes) >= NODE_IDS
+
+
+def test_every_node_input_and_output_is_explained(deig_nodes):
+    unexplained = []
+    for name, node in deig_nodes.items():
+        assert node["category"] == "DEIG"
+        tooltips = {"the node": node["description"]}
+        for section in ("required", "optional"):
+            inputs = node["input"].get(section, {})
+            tooltips |= {f"input {key}": spec[1].get("tooltip") for key, spec in inputs.items()}
+        outputs = zip(node["output_name"], node["output_tooltips"], strict=True)
+        tooltips |= {f"output {key}": tooltip for key, tooltip in outputs}
+        unexplained += [f"{name}: {what}" for what, tooltip in tooltips.items() if not tooltip]
+    assert not unexplained
+
+
+def test_server_log_is_clean(comfy_server):
+    log = comfy_server.log()
+    assert "comfyui-deig" in log
+    assert "Traceback" not in log
+    assert "IMPORT FAILED" not in log and "Cannot import" not in log
+
+
+def test_adapter_folder_is_known(comfy_server):
+    assert comfy_server.get("/models/deig") == ["model.pth"]
+
+
+def test_missing_connection_is_refused_by_name(comfy_server, graph):
+    del graph["model"]["inputs"]["grounding"]
+    with pytest.raises(PromptRejected, match=r"DEIG_ApplyToModel \(node model\): .*grounding"):
+        comfy_server.run(graph)
+
+
+def test_out_of_range_value_is_refused_by_name(comfy_server, graph):
+    graph["region"]["inputs"]["x"] = 1.5
+    with pytest.raises(PromptRejected, match=r"DEIG_BoxRegion \(node region\): .*x"):
+        comfy_server.run(graph)
+
+
+def test_graph_that_is_good_in_part_is_refused_too(comfy_server, graph):
+    # The layout's output stays valid, so the server alone would run that and say nothing of the picture.
+    graph["sampler"]["inputs"]["sampler_name"] = "no such sampler"
+    with pytest.raises(PromptRejected, match=r"KSampler \(node sampler\)"):
+        comfy_server.run(graph)
+
+
+def test_box_beyond_the_image_fails_in_plain_words(comfy_server, graph):
+    graph["region"]["inputs"] |= {"x": 0.8, "width": 0.5}
+    with pytest.raises(ExecutionFailed, match=r"DEIG_BoxRegion .*'a blue lamp' lies outside the image"):
+        comfy_server.run(graph)
+
+
+def test_empty_phrase_fails_in_plain_words(comfy_server, graph):
+    graph["region"]["inputs"]["phrase"] = "  "
+    with pytest.raises(ExecutionFailed, match="A region needs a phrase"):
+        comfy_server.run(graph)
+
+
+def test_second_seed_runs_only_what_depends_on_it(comfy_server, graph):
+    graph["sampler"]["inputs"]["seed"] = 1001
+    first = comfy_server.run(graph)
+    graph["sampler"]["inputs"]["seed"] = 1002
+    second = comfy_server.run(graph)
+    assert set(second.executed) == {"sampler", "image", PICTURE}
+    assert set(second.cached) == set(graph) - {"sampler", "image", PICTURE}
+    pictures = [comfy_server.view(run.outputs[PICTURE]["images"][0]) for run in (first, second)]
+    assert pictures[0] != pictures[1]
+
+
+def test_progress_names_nodes_and_steps(comfy_server, graph):
+    graph["sampler"]["inputs"] |= {"seed": 2001, "steps": 3}
+    reports = []
+    comfy_server.run(graph, reports.append)
+    steps = [(report.step, report.steps) for report in reports if report.node == "KSampler"]
+    assert steps == [(0, 0), (1, 3), (2, 3), (3, 3)]
+
+
+def test_interrupting_stops_the_run_and_leaves_the_server_well(comfy_server, graph):
+    graph["sampler"]["inputs"] |= {"seed": 3001, "steps": 200}
+    steps = []
+
+    def interrupt_at_first_step(progress):
+        if progress.node == "KSampler" and progress.steps:
+            steps.append(progress.step)
+            if progress.step == 1:
+                comfy_server.interrupt()
+
+    with pytest.raises(ExecutionInterrupted, match="KSampler"):
+        comfy_server.run(graph, interrupt_at_first_step)
+    assert max(steps) < 200
+
+    graph["sampler"]["inputs"]["steps"] = 1
+    assert set(comfy_server.run(graph).outputs) == {PICTURE, LAYOUT}
+
+
+FAILING_HOST = "import sys; print('no such option'); sys.exit(3)"
+# Answers as ComfyUI does when it is up, and has a child, as ComfyUI may.
+FORKING_HOST = """
+import http.server, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("child", child.pid, flush=True)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+def server_of(script: str, folder: Path) -> ComfyServer:
+    host = folder / "host"
+    host.mkdir()
+    (host / "main.py").write_text(script)
+    return ComfyServer(host, folder / "base")
+
+
+def test_failed_start_shows_the_log(tmp_path):
+    server = server_of(FAILING_HOST, tmp_path)
+    with pytest.raises(StartFailed, match="(?s)ended with code 3.*no such option"), server:
+        pass
+
+
+def test_stopping_ends_the_servers_children_too(tmp_path):
+    server = server_of(FORKING_HOST, tmp_path)
+    with server:
+        child = int(server.log().split("child")[1].split()[0])
+        parent = server.process.pid
+        assert psutil.pid_exists(child) and psutil.pid_exists(parent)
+    assert not is_running(child) and not is_running(parent)
+
+
+def is_running(pid: int) -> bool:
+    # A killed grandchild may stay a zombie until init takes note of it.
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+DEMO = [sys.executable, "-m", "demo.show"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to one process alone on Windows")
+def test_interrupted_demo_leaves_no_process(comfy_host, tmp_path):
+    command = [*DEMO, "--host", str(comfy_host.path), "--out", str(tmp_path / "demo.png")]
+    demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        for line in demo.stdout:
+            if "KSampler" in line:
+                break
+        started = psutil.Process(demo.pid).children(recursive=True)
+        assert any("main.py" in process.cmdline() for process in started)
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert demo.returncode == 130
+    time.sleep(0.1)
+    assert not [process for process in started if is_running(process.pid)]
+    assert not (tmp_path / "demo.png").exists()

@@ -1,0 +1,224 @@
+"""The small model for training: UNet, DEIG adapter and text encoder, and how they see a batch of scenes.
+
+UNet and adapter use the pack's own modules. The one thing done differently is padding: the last of a phrase's
+text positions stands for all the padding behind it (`text.Padded`), so where the IDE attends to the text that
+position's logit gets the logarithm of how many it stands for. The result is that of the whole 128.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import nn
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
+
+from deig_core.adapter import Adapter, AdapterSizes, BlockId
+from deig_core.fusion import Grounded
+from deig_core.ide import IDESizes, InstanceDetailExtractor
+from deig_core.raster import cell_places, token_places
+from deig_core.regions import Region
+
+from . import text
+from .scenes import Scene
+from .unet import CONTEXT_WIDTH, WIDTH, UNet
+
+LATENT = 16  # cells a side
+
+SIZES = AdapterSizes(
+    ide=IDESizes(
+        text_width=96,
+        width=CONTEXT_WIDTH,
+        tokens=8,
+        layers=1,
+        time_channels=128,
+        time_width=256,
+        mlp_width=768,
+    ),
+    position_hidden_width=384,
+    context_width=CONTEXT_WIDTH,
+    fusers=tuple((path, WIDTH, 4 * WIDTH) for path in UNet.FUSED_BLOCKS),
+)
+
+
+def noise_schedule() -> torch.Tensor:
+    """Return Stable Diffusion 1.x's cumulated alphas, (1000,): how much of the picture is left."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """What a batch of scenes is told in words and boxes.
+
+    Args:
+        phrases: those of all instances, scene after scene.
+        counts: how many instances each scene has.
+        boxes: (N, 4), xyxy, fractions, in the same order.
+        places: (N, rows * columns) of the fusers' grid, 1 where the instance lies.
+        prompts: one for each scene.
+    """
+
+    phrases: tuple[str, ...]
+    counts: tuple[int, ...]
+    boxes: torch.Tensor
+    places: torch.Tensor
+    prompts: tuple[str, ...]
+
+
+def words_of(scenes: Sequence[Scene], with_instances: Sequence[bool], prompts: Sequence[str]) -> Words:
+    """Collect what scenes are told; those without instances are told their prompt alone."""
+    shapes = [scene.shapes if told else () for scene, told in zip(scenes, with_instances, strict=True)]
+    regions = [Region(shape.phrase, shape.box) for group in shapes for shape in group]
+    cells = cell_places(regions, (LATENT, LATENT))
+    places = token_places(cells, (LATENT, LATENT), (LATENT // 2, LATENT // 2)) if regions else cells
+    return Words(
+        phrases=tuple(region.phrase for region in regions),
+        counts=tuple(map(len, shapes)),
+        boxes=torch.tensor([region.box for region in regions]).reshape(-1, 4),
+        places=places.flatten(1),
+        prompts=tuple(prompts),
+    )
+
+
+def extract(ide: InstanceDetailExtractor, padded: text.Padded, timesteps: torch.Tensor) -> torch.Tensor:
+    """Do what the IDE does with all 128 positions of each phrase.
+
+    Args:
+        ide: the pack's IDE.
+        padded: P phrases.
+        timesteps: (P,)
+
+    Returns:
+        (P, tokens, width)
+    """
+    connector = ide.connector
+    time = F.silu(ide.time_embedding(timesteps, padded.features.dtype))
+    latents = repeat(connector.latents, "tokens width -> p tokens width", p=len(timesteps))
+    latents = latents + connector.time_aware_linear(time)[:, None]
+    features = connector.proj_in(padded.features)
+    bias = features.new_zeros(latents.shape[1] + features.shape[1])
+    bias[-1] = math.log(padded.times)
+    for block in connector.perceiver_blocks:
+        n = block.ln_0(latents, time)
+        latents = latents + block.attn(n, n)
+        n = block.ln_1(latents, time)
+        context = torch.cat((n, block.ln_2(features, time)), dim=1)
+        latents = latents + _biased_attention(block.cross_attn, n, context, bias)
+        latents = latents + block.mlp(block.ln_ff(latents, time))
+    return latents
+
+
+def _biased_attention(attention: nn.Module, queries, context, bias: torch.Tensor) -> torch.Tensor:
+    q, k, v = (
+        rearrange(x, "b s (heads d) -> b heads s d", heads=attention.heads)
+        for x in (attention.to_q(queries), attention.to_k(context), attention.to_v(context))
+    )
+    mask = bias.to(q).expand(1, 1, q.shape[2], -1)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention.out_proj(rearrange(out, "b heads s d -> b s (heads d)"))
+
+
+class SmallDEIG(nn.Module):
+    """UNet, adapter and text encoder, trained together.
+
+    Args:
+        tokenizer: of the text encoder.
+        seed: of the weights.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.tokenizer = tokenizer
+        self.text: T5EncoderModel = text.new_encoder(seed)
+        self.unet = UNet()
+        self.adapter = Adapter(SIZES)
+        self._start_calm()
+
+    @torch.no_grad()
+    def _start_calm(self):
+        """Let every residual branch begin small, and the fusers' gates begin open.
+
+        GLIGEN's gates begin closed because its UNet can paint already; this one learns at the same time.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith(("out_layers.3.weight", "proj_out.weight")):
+                parameter.mul_(0.2)
+            if "alpha_" in name:
+                parameter.fill_(1.0)
+        nn.init.zeros_(self.unet.out[2].weight)
+
+    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, words: Words) -> torch.Tensor:
+        """Predict the noise.
+
+        Args:
+            noisy: (B, 4, 16, 16)
+            timesteps: (B,), 0 to 999.
+            words: what the B scenes are told.
+
+        Returns:
+            (B, 4, 16, 16)
+        """
+        prompts = text.encode(self.text, self.tokenizer, words.prompts)
+        context = extract(self.adapter.IDE, prompts, timesteps)
+        groups = self._ground(timesteps, words)
+
+        def fuse(block: BlockId, tokens: torch.Tensor) -> torch.Tensor:
+            return self.adapter.fuser(block)(tokens, groups)
+
+        return self.unet(noisy, timesteps, context, fuse)
+
+    def _ground(self, timesteps: torch.Tensor, words: Words) -> list[Grounded]:
+        if not words.phrases:
+            return [Grounded(len(words.counts))]
+        phrases = text.encode(self.text, self.tokenizer, words.phrases)
+        own_time = timesteps.repeat_interleave(torch.tensor(words.counts))
+        tokens = extract(self.adapter.IDE, phrases, own_time)
+        objs = self.adapter.position_net(tokens, words.boxes).split(words.counts)
+        biases = words.places.log().split(words.counts)
+        return [
+            Grounded(1, *pair) if len(pair[0]) else Grounded(1) for pair in zip(objs, biases, strict=True)
+        ]
+
+
+@torch.no_grad()
+def sample(
+    model: SmallDEIG,
+    scenes: Sequence[Scene],
+    seed: int = 0,
+    steps: int = 20,
+    guidance: float = 3.0,
+    instances: bool = True,
+) -> torch.Tensor:
+    """Paint scenes with DDIM.
+
+    Args:
+        model: the model.
+        scenes: B scenes; the pictures' words and boxes are theirs.
+        seed: of the noise.
+        steps: how many.
+        guidance: classifier-free guidance scale; 1 leaves the negative prompt out.
+        instances: False paints from the prompts alone.
+
+    Returns:
+        (B, 4, 16, 16), latents.
+    """
+    alphas = noise_schedule()
+    told = words_of(scenes, [instances] * len(scenes), [scene.prompt for scene in scenes])
+    untold = words_of(scenes, [False] * len(scenes), [""] * len(scenes))
+    x = torch.randn(len(scenes), 4, LATENT, LATENT, generator=torch.Generator().manual_seed(seed))
+    times = torch.linspace(999, 0, steps + 1).round().long()
+    for now, then in zip(times[:-1], times[1:], strict=True):
+        timesteps = torch.full((len(scenes),), int(now))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            noise = model(x, timesteps, told).float()
+            if guidance != 1:
+                free = model(x, timesteps, untold).float()
+                noise = free + guidance * (noise - free)
+        picture = (x - (1 - alphas[now]).sqrt() * noise) / alphas[now].sqrt()
+        left = alphas[then] if then > 0 else torch.tensor(1.0)
+        x = left.sqrt() * picture + (1 - left).sqrt() * noise
+    return x

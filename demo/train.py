@@ -1,0 +1,333 @@
+"""Train the small model: `python -m demo.train`, run from the repository root.
+
+First the autoencoder, then UNet, adapter and text encoder together, on scenes drawn as they are needed. The
+recipe is the paper's at this size: AdamW with a warm-up, instances left out of 10 % of the samples for
+guidance, the prompt through the IDE, an average of the weights. The rate falls over the last part of the time
+given, and over its end the weights are held to the 8-bit floats that they are stored in.
+
+It can be stopped and started again; what is done so far lies in the folder given with --run.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from tqdm import tqdm
+
+from . import autoencoder, text
+from .model import SmallDEIG, Words, noise_schedule, sample, words_of
+from .scenes import Scene, deal, draw
+
+logger = logging.getLogger(__name__)
+
+FIRST_SCENE = 2**32  # training's seeds; those below are for figures and tests
+STORED = torch.float8_e4m3fn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Args:
+        minutes: of training UNet, adapter and text encoder.
+        batch: scenes a step, for each worker.
+        rate: the highest learning rate.
+        warm_up: steps until it is reached.
+        fall: the share of the time over which the rate falls, at its end.
+        eight_bit: the share of the time with weights held to 8 bits, at its end.
+        without_instances, without_prompt: shares of samples that lack these.
+        average: how much of the averaged weights each step keeps.
+        scenes: train on so many scenes over and over; 0: on new ones all the time.
+        seed: of weights, noise and scenes.
+    """
+
+    minutes: float = 85
+    batch: int = 16
+    rate: float = 5e-4
+    warm_up: int = 100
+    fall: float = 0.45
+    eight_bit: float = 0.15
+    without_instances: float = 0.1
+    without_prompt: float = 0.1
+    average: float = 0.998
+    scenes: int = 0
+    seed: int = 0
+
+    def rate_at(self, step: int, done: float) -> float:
+        """Return the rate at a step, with a share `done` of the time gone."""
+        falling = min((1 - done) / self.fall, 1)
+        return self.rate * min((step + 1) / self.warm_up, 1) * max(falling, 0.02)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Latents (B, 4, 16, 16) and what they are told."""
+
+    latents: torch.Tensor
+    words: Words
+
+
+def make_batch(number: int, recipe: Recipe, encoder: autoencoder.Autoencoder) -> Batch:
+    """Draw the scenes of a batch, given by its number, and leave out what guidance needs left out."""
+    rng = np.random.default_rng((recipe.seed, number))
+    numbers = [number * recipe.batch + i for i in range(recipe.batch)]
+    if recipe.scenes:
+        numbers = [number % recipe.scenes for number in numbers]
+    scenes = [deal(FIRST_SCENE + number) for number in numbers]
+    pictures = autoencoder.to_tensor(np.stack([draw(scene) for scene in scenes]))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        latents = encoder.encode(pictures.contiguous(memory_format=torch.channels_last)).float()
+    with_instances = rng.random(recipe.batch) >= recipe.without_instances
+    # Half of those without instances are without a prompt too: that is the negative of guidance.
+    bare = np.where(with_instances, recipe.without_prompt, 0.5)
+    prompts = [
+        "" if rng.random() < share else scene.prompt for scene, share in zip(scenes, bare, strict=True)
+    ]
+    return Batch(latents, words_of(scenes, with_instances.tolist(), prompts))
+
+
+def noise_loss(model: SmallDEIG, batch: Batch, alphas: torch.Tensor, generator: torch.Generator):
+    """Squared error of the predicted noise, with more weight where most is noise: there the layout is decided."""
+    latents = batch.latents
+    timesteps = torch.randint(1000, (len(latents),), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    kept = alphas[timesteps][:, None, None, None]
+    noisy = kept.sqrt() * latents + (1 - kept).sqrt() * noise
+    with FloatAttention(), torch.autocast("cpu", dtype=torch.bfloat16):
+        predicted = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, batch.words)
+    error = (predicted.float() - noise).square().mean((1, 2, 3))
+    weight = (1 / kept.flatten()).sqrt().clamp(max=6)
+    return (weight * error).mean(), error.detach().mean()
+
+
+class FloatAttention(TorchFunctionMode):
+    """Attends in float32: on a CPU, torch's attention in bfloat16 takes five times as long when training."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        if function is not F.scaled_dot_product_attention:
+            return function(*arguments, **(options or {}))
+        with torch.autocast("cpu", enabled=False):
+            options = {name: _as_float(value) for name, value in (options or {}).items()}
+            return function(*map(_as_float, arguments), **options)
+
+
+def _as_float(value):
+    return value.float() if isinstance(value, torch.Tensor) else value
+
+
+@contextmanager
+def stored_weights(model: nn.Module, active: bool) -> Iterator[None]:
+    """Run the model with its weights rounded as they are stored; gradients go to the whole ones."""
+    if not active:
+        yield
+        return
+    parameters = [p for name, p in model.named_parameters() if not name.startswith("text.")]
+    whole = [parameter.data for parameter in parameters]
+    for parameter in parameters:
+        parameter.data = parameter.data.to(STORED).to(parameter.dtype)
+    try:
+        yield
+    finally:
+        for parameter, data in zip(parameters, whole, strict=True):
+            parameter.data = data
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of several processes that train together, each on its own batch."""
+
+    rank: int = 0
+    of: int = 1
+
+    def average(self, model: nn.Module, seconds: float) -> float:
+        """Average gradients over all workers, and the seconds that each took so that their clocks agree."""
+        if self.of == 1:
+            return seconds
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients] + [torch.tensor([seconds])])
+        dist.all_reduce(flat)
+        flat /= self.of
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+        return flat[-1].item()
+
+
+class Run:
+    """A training run and everything that has to be kept to go on with it.
+
+    Args:
+        folder: where it is kept.
+        recipe: how to train.
+        worker: which of several processes this is; the first keeps the run.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, worker: Worker = Worker()):  # noqa: B008, it is frozen
+        self.folder, self.recipe, self.worker = folder, recipe, worker
+        self.encoder = autoencoder.Autoencoder().eval()
+        self.encoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
+        self.encoder.to(memory_format=torch.channels_last).requires_grad_(False)
+        tokenizer = text.load_tokenizer(folder / "t5")
+        self.model = SmallDEIG(tokenizer, recipe.seed).to(memory_format=torch.channels_last)
+        self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        )
+        self.alphas = noise_schedule()
+        self.step, self.seconds, self.curve = 0, 0.0, []
+        self.clock = time.monotonic()
+        if (folder / "state.pt").exists():
+            self._load()
+
+    def _load(self):
+        state = torch.load(self.folder / "state.pt", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
+        logger.info("going on from step %d", self.step)
+
+    def save(self):
+        """Keep everything, replacing what was kept before only when it is written."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": self.curve,
+        }
+        torch.save(state, self.folder / "state.new")
+        (self.folder / "state.new").replace(self.folder / "state.pt")
+        (self.folder / "curve.json").write_text(json.dumps(self.curve))
+
+    @property
+    def done(self) -> float:
+        """The share of the time that is gone, 0 to 1."""
+        return min(self.seconds / 60 / self.recipe.minutes, 1)
+
+    def train_step(self) -> float:
+        """Take one step and return the plain error of the noise."""
+        recipe = self.recipe
+        number = self.step * self.worker.of + self.worker.rank
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
+        batch = make_batch(number, recipe, self.encoder)
+        with stored_weights(self.model, self.done > 1 - recipe.eight_bit):
+            loss, error = noise_loss(self.model, batch, self.alphas, generator)
+            self.optimiser.zero_grad()
+            loss.backward()
+        now = time.monotonic()
+        seconds = self.worker.average(self.model, now - self.clock)
+        self.clock = now
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.rate_at(self.step, self.done)
+        self.optimiser.step()
+        self.step += 1
+        if self.step % 4 == 0 and self.worker.rank == 0:
+            self._take_average()
+        self.seconds += seconds
+        return error.item()
+
+    @torch.no_grad()
+    def _take_average(self):
+        keep = min(self.recipe.average**4, (1 + self.step) / (40 + self.step))
+        for name, tensor in self.model.state_dict().items():
+            self.average[name].lerp_(tensor, 1 - keep)
+
+    def averaged(self) -> SmallDEIG:
+        """Return a model with the averaged weights."""
+        model = SmallDEIG(self.model.tokenizer).to(memory_format=torch.channels_last)
+        model.load_state_dict(self.average)
+        return model.eval().requires_grad_(False)
+
+    def look(self, name: str, scenes: list[Scene]):
+        """Paint scenes and save them below their drawings."""
+        latents = sample(self.averaged(), scenes)
+        with torch.no_grad():
+            painted = autoencoder.to_uint8(self.encoder.decode(latents))
+        drawn = [draw(scene) for scene in scenes]
+        rows = [np.concatenate(list(row), axis=1) for row in (drawn, painted)]
+        Image.fromarray(np.concatenate(rows)).save(self.folder / name)
+
+    def train(self, save_minutes: float = 5):
+        """Train until the time is gone."""
+        saved, looked = self.seconds, 0
+        scenes = [deal(FIRST_SCENE + i if self.recipe.scenes else i) for i in range(8)]
+        first = self.worker.rank == 0
+        with tqdm(total=100, desc="painting", unit="%", disable=not first, mininterval=5) as bar:
+            while self.done < 1:
+                error = self.train_step()
+                self.curve.append((self.step, round(self.seconds, 1), round(error, 5)))
+                bar.update(100 * self.done - bar.n)
+                bar.set_postfix(step=self.step, error=f"{np.mean([e for *_, e in self.curve[-50:]]):.4f}")
+                if first and self.seconds - saved > save_minutes * 60:
+                    self.save()
+                    self.look(f"look-{looked:02d}.png", scenes)
+                    saved, looked = self.seconds, looked + 1
+        if first:
+            self.save()
+            self.look("look-last.png", scenes)
+
+
+def prepare(folder: Path, minutes: float, seed: int):
+    """Train the vocabulary and the autoencoder, unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "t5" / "tokenizer.json").exists():
+        text.train_vocabulary(folder / "t5")
+    if not (folder / "autoencoder.pt").exists():
+        torch.save(autoencoder.train(minutes, seed).state_dict(), folder / "autoencoder.pt")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, default=Path("run"), help="folder that keeps the run")
+    parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="of the long training")
+    parser.add_argument("--autoencoder-minutes", type=float, default=10.0)
+    parser.add_argument("--batch", type=int, default=Recipe.batch)
+    parser.add_argument("--rate", type=float, default=Recipe.rate)
+    parser.add_argument("--scenes", type=int, default=0, help="only so many, over and over (a quick check)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each; 1: all cores")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    prepare(arguments.run, arguments.autoencoder_minutes, arguments.seed)
+    recipe = Recipe(
+        minutes=arguments.minutes,
+        batch=arguments.batch,
+        rate=arguments.rate,
+        scenes=arguments.scenes,
+        seed=arguments.seed,
+    )
+    if arguments.workers == 1:
+        Run(arguments.run, recipe).train()
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        meeting = (Path(scratch) / "meeting").as_uri()
+        mp.spawn(_work, (arguments.workers, meeting, arguments.run, recipe), nprocs=arguments.workers)
+
+
+def _work(rank: int, workers: int, meeting: str, folder: Path, recipe: Recipe):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=workers)
+    Run(folder, recipe, Worker(rank, workers)).train()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

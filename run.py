@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,11 +77,16 @@ def environment_key(requirements: str) -> str:
     return hashlib.sha256(f"{interpreter}\n{requirements}".encode()).hexdigest()[:16]
 
 
-def environment(purpose: str, requirements: list[str]) -> Path:
+def environment(purpose: str, requirements: list[str], make: Callable[[Path, Path, list[str]], None]) -> Path:
     """Return the Python of an environment that has `requirements`, making it where it is missing.
 
     A file written last marks an environment as whole: without it what is there is made anew. A lock keeps
     two runs from making the same one at once.
+
+    Args:
+        purpose: what the environment is for, in words for the user.
+        requirements: as pip takes them, one each.
+        make: called with the folder, the Python to put there, and the requirements.
     """
     text = "\n".join([*requirements, *CONSTRAINTS]) + "\n"
     folder = cache_folder() / "environments" / environment_key(text)
@@ -98,14 +103,15 @@ def environment(purpose: str, requirements: list[str]) -> Path:
             if not is_whole():
                 started = time.monotonic()
                 say(f"Making an environment for {purpose} in {folder} ...")
-                make_environment(folder, python, requirements)
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder, python, requirements)
                 marker.write_text(text, encoding="utf-8")
                 say(f"  done in {time.monotonic() - started:.0f} s; later runs use it again")
     return python
 
 
-def make_environment(folder: Path, python: Path, requirements: list[str]):
-    shutil.rmtree(folder, ignore_errors=True)
+def install(folder: Path, python: Path, requirements: list[str]):
+    """Make a virtual environment in `folder` and install `requirements` into it."""
     made = quietly([sys.executable, "-m", "venv", str(folder)])
     if made.returncode:
         raise Failure(
@@ -119,8 +125,10 @@ def make_environment(folder: Path, python: Path, requirements: list[str]):
     files = ["-r", str(needs), "-c", str(limits)]
     # uv is many times faster, but reads none of pip's settings: where it fails, pip may yet know the way.
     if quietly([*pip, "uv"]).returncode == 0:
-        install = [str(python), "-m", "uv", "pip", "install", "--python", str(python), *files]
-        if quietly(install).returncode == 0:
+        if (
+            quietly([str(python), "-m", "uv", "pip", "install", "--python", str(python), *files]).returncode
+            == 0
+        ):
             return
         say("  uv could not install everything; trying pip, which takes longer")
     installed = quietly([*pip, *files])
@@ -220,7 +228,7 @@ def how_to_get_a_host() -> str:
 def install_host() -> Host:
     """Install ComfyUI's source with comfy-cli, where comfy-cli puts it by default."""
     place = Path.home() / COMFY_CLI_PLACE
-    python = environment("comfy-cli", ["comfy-cli"])
+    python = environment("comfy-cli", ["comfy-cli"], install)
     say(f"Installing ComfyUI with comfy-cli into {place} ...")
     options = ["--cpu", "--skip-manager", "--skip-torch-or-directml", "--skip-requirement"]
     command = [str(python), "-m", "comfy_cli", "--skip-prompt", f"--workspace={place}", "install", *options]
@@ -240,12 +248,12 @@ def requirement_lines(path: Path) -> list[str]:
 
 def host_environment(host: Host) -> Path:
     needs = [*requirement_lines(host.path / "requirements.txt"), *HOST_EXTRAS]
-    return environment(str(host), needs + requirement_lines(ROOT / "requirements-dev.txt"))
+    return environment(str(host), needs + requirement_lines(ROOT / "requirements-dev.txt"), install)
 
 
 def core_environment() -> Path:
     needs = CORE_REQUIREMENTS + requirement_lines(ROOT / "requirements-dev.txt")
-    return environment("the tests that need no ComfyUI", needs)
+    return environment("the tests that need no ComfyUI", needs, install)
 
 
 # Child processes

@@ -21,9 +21,9 @@ SCENE = Scene(
     prompt="a kitchen table by a window, a mug, a lamp and a cat",
     negative="blurry, low quality",
     instances=(
-        ("a red ceramic mug with white polka dots", 0.06, 0.55, 0.28, 0.36),
-        ("a brass desk lamp with a green glass shade", 0.62, 0.08, 0.32, 0.6),
-        ("a sleeping orange tabby cat with a blue collar", 0.3, 0.42, 0.42, 0.44),
+        ("a red ceramic mug with white polka dots", 0.04, 0.55, 0.26, 0.36),
+        ("a sleeping orange tabby cat with a blue collar", 0.33, 0.5, 0.34, 0.4),
+        ("a brass desk lamp with a green glass shade", 0.7, 0.1, 0.26, 0.72),
     ),
     size=384,
     steps=8,
@@ -52,9 +52,11 @@ def report(progress: Progress):
 
 
 def side_by_side(images: list[Image.Image]) -> Image.Image:
-    """Join images of one height from left to right, with a white gap."""
+    """Join images from left to right with a white gap, scaled up to the height of the tallest."""
+    height = max(image.height for image in images)
+    images = [image.resize((image.width * height // image.height, height)) for image in images]
     width = sum(image.width for image in images) + GAP * (len(images) - 1)
-    sheet = Image.new("RGB", (width, images[0].height), "white")
+    sheet = Image.new("RGB", (width, height), "white")
     left = 0
     for image in images:
         sheet.paste(image, (left, 0))

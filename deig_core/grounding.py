@@ -33,6 +33,10 @@ class EncodedText:
     features: torch.Tensor
     encoder: str
 
+    def only(self, index: int) -> "EncodedText":
+        """Return one of the phrases by itself."""
+        return EncodedText(self.phrases[index : index + 1], self.features[index : index + 1], self.encoder)
+
 
 @dataclass(frozen=True, eq=False)
 class Instances:
@@ -267,36 +271,34 @@ class GroundedRows:
         return Grounded(self.rows, self.objs.to(like), self.placement.bias(self.chosen, grid, like))
 
 
-def ground_rows(
+def instance_tokens(
     grounding: Grounding,
     placement: Placement,
-    rows: int,
-    strength: float,
-    percent: float,
+    chosen: tuple[int, ...],
     timestep: float,
     device: torch.device,
     dtype: torch.dtype,
-) -> GroundedRows:
-    """Compute the tokens of the instances that act at one timestep, with their places added.
+) -> tuple[tuple[int, ...], torch.Tensor | None]:
+    """Compute the tokens of instances at one timestep, with their places added.
 
     Args:
         grounding: the instances.
-        placement: where they lie on the latent, or the crop, that these rows hold.
-        rows: how many rows of the batch share them.
-        strength: multiplies the fusers' gates.
-        percent: the point of the schedule, 0 to 1, against which each region's start and end are held.
+        placement: where they lie on the latent, or the crop, that is denoised.
+        chosen: which of them act; those that lie outside the crop are left out.
         timestep: the timestep being denoised, 0 to 999.
         device, dtype: where and in what to compute.
+
+    Returns:
+        The n that take part, and their tokens, (n, L, context_width), or None if there are none.
     """
-    chosen = tuple(i for i in grounding.active(percent) if placement.inside[i])
+    chosen = tuple(i for i in chosen if placement.inside[i])
     if not chosen:
-        return GroundedRows(rows, strength)
+        return (), None
     # All phrases go to the IDE, so that a region's start or a crop never causes a second evaluation.
     tokens = grounding.refiner.tokens(grounding.instances.text, timestep, device, dtype)[list(chosen)]
     boxes = placement.boxes[list(chosen)].to(device)
     with torch.no_grad():
-        objs = grounding.refiner.adapter.position_net(tokens, boxes)
-    return GroundedRows(rows, strength, placement, chosen, objs)
+        return chosen, grounding.refiner.adapter.position_net(tokens, boxes)
 
 
 @dataclass(eq=False)

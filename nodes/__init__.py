@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from . import grounding, layout, loaders, regions
+from . import grounding, layout, loaders, multi_instance, regions
 from .layout_route import add_layout_route
 
 
@@ -13,4 +13,10 @@ class DeigExtension(ComfyExtension):
         # Not in on_load, which the oldest hosts never call.
         loaders.register_adapter_folder()
         add_layout_route()
-        return [*loaders.NODES, *regions.NODES, *layout.NODES, *grounding.NODES]
+        return [
+            *loaders.NODES,
+            *regions.NODES,
+            *layout.NODES,
+            *grounding.NODES,
+            *multi_instance.NODES,
+        ]

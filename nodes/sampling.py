@@ -33,12 +33,14 @@ from ..deig_core.grounding import (
     Refiner,
     Schedule,
     check_width,
-    ground_rows,
+    instance_tokens,
 )
 
 KEY = "DEIG"
 COND = "deig"  # the name under which the host hands a GroundedCond back
 CONTEXT_WIDTH = 768  # of SD1.x' cross-attention
+
+WHOLE = None  # a member of a run that is the picture with all its instances
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +54,14 @@ class Run:
         schedule: when they act.
         latent_size: (height, width) of the latent, in cells.
         model_sampling: the host's, which knows what a sigma means.
+        members: what the latents of a batch are, in equal parts: the whole picture, or one instance alone.
     """
 
     grounding: Grounding
     schedule: Schedule
     latent_size: tuple[int, int]
     model_sampling: torch.nn.Module
+    members: tuple[int | None, ...] = (WHOLE,)
     _placements: dict = field(default_factory=dict)
     _percents: dict = field(default_factory=dict)
     _warned: bool = False
@@ -252,29 +256,15 @@ def _ground_call(
     """APPLY_MODEL wrapper: compute what this call's rows need, for the sigma that is being denoised."""
     transformer_options = transformer_options or {}
     if deig is not None:
-        chunk = x.shape[0] // len(deig)
-        sigmas = t.tolist()
-        steps = executor.class_obj.model_sampling.timestep(t).tolist()
-        rows = [
-            row for i, cond in enumerate(deig) for row in _same_step(cond, i * chunk, chunk, sigmas, steps)
-        ]
+        stretches = list(_stretches(deig, t.tolist(), executor.class_obj.model_sampling.timestep(t).tolist()))
         compute = x.device, _ide_dtype(executor.class_obj)
         if deig[0].prompt is not None:
-            c_crossattn = torch.cat([_context(*row, *compute) for row in rows])
-        groups = [_instances(*row, tuple(x.shape[-2:]), *compute) for row in rows]
+            c_crossattn = torch.cat([stretch.context(*compute) for stretch in stretches])
+        groups = [stretch.instances(tuple(x.shape[-2:]), *compute) for stretch in stretches]
         if any(group.strength for group in groups):
             call = CallGrounding(deig[0].run.refiner.adapter, groups)
             transformer_options = {**transformer_options, COND: call}
     return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-
-
-def _same_step(
-    cond: GroundedCond, first: int, count: int, sigmas: list[float], steps: list[float]
-) -> Iterator[tuple[GroundedCond, int, float, float]]:
-    """Yield (cond, rows, sigma, timestep) for each stretch of an entry's rows at the same sigma."""
-    pairs = zip(sigmas[first : first + count], steps[first : first + count], strict=True)
-    for (sigma, step), rows in groupby(pairs):
-        yield cond, len(list(rows)), sigma, step
 
 
 def _ide_dtype(model: comfy.model_base.BaseModel) -> torch.dtype:
@@ -286,22 +276,54 @@ def _ide_dtype(model: comfy.model_base.BaseModel) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
 
 
-def _context(cond: GroundedCond, rows: int, sigma: float, step: float, device, dtype) -> torch.Tensor:
-    tokens = cond.run.refiner.tokens(cond.prompt, step, device, dtype)
-    return repeat(tokens, "1 tokens width -> rows tokens width", rows=rows)
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Rows of one call of the model that share everything: entry, instances and sigma.
+
+    Args:
+        cond: the entry's.
+        rows: how many.
+        sigma: what is being denoised, and `timestep` what the model takes it for.
+        member: the one instance that these rows denoise alone, or WHOLE.
+    """
+
+    cond: GroundedCond
+    rows: int
+    sigma: float
+    timestep: float
+    member: int | None
+
+    def context(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Return the T5 prompt's tokens; an instance that is denoised alone has its phrase as the prompt."""
+        prompt = self.cond.prompt
+        if self.cond.grounded and self.member is not WHOLE:
+            prompt = self.cond.run.grounding.instances.text.only(self.member)
+        tokens = self.cond.run.refiner.tokens(prompt, self.timestep, device, dtype)
+        return repeat(tokens, "1 tokens width -> rows tokens width", rows=self.rows)
+
+    def instances(self, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> GroundedRows:
+        run = self.cond.run
+        percent = run.percent(self.sigma)
+        # Without a region that acts, DEIG is off for positives and negatives alike: the plain model.
+        active = run.grounding.active(percent)
+        strength = run.schedule.strength_at(percent) if active else 0.0
+        if strength == 0 or not self.cond.grounded:
+            return GroundedRows(self.rows, strength)
+        run.check_shape(size, self.cond.area)
+        chosen = active if self.member is WHOLE else tuple({self.member} & set(active))
+        placement = run.placement(self.cond.area)
+        objs = instance_tokens(run.grounding, placement, chosen, self.timestep, device, dtype)
+        return GroundedRows(self.rows, strength, placement, *objs)
 
 
-def _instances(
-    cond: GroundedCond, rows: int, sigma: float, step: float, size: tuple[int, int], device, dtype
-) -> GroundedRows:
-    run = cond.run
-    percent = run.percent(sigma)
-    # Without a region that acts, DEIG is off for positives and negatives alike: the plain model.
-    strength = run.schedule.strength_at(percent) if run.grounding.active(percent) else 0.0
-    if strength == 0 or not cond.grounded:
-        return GroundedRows(rows, strength)
-    run.check_shape(size, cond.area)
-    return ground_rows(run.grounding, run.placement(cond.area), rows, strength, percent, step, device, dtype)
+def _stretches(conds: list[GroundedCond], sigmas: list[float], timesteps: list[float]) -> Iterator[Stretch]:
+    """Split a batch, which holds each entry's rows in order, and within them those of each member."""
+    members = [(cond, member) for cond in conds for member in cond.run.members]
+    count = len(sigmas) // len(members)
+    for number, (cond, member) in enumerate(members):
+        own = slice(number * count, (number + 1) * count)
+        for (sigma, timestep), rows in groupby(zip(sigmas[own], timesteps[own], strict=True)):
+            yield Stretch(cond, len(list(rows)), sigma, timestep, member)
 
 
 def _fuse(x: torch.Tensor, extra_options: dict) -> torch.Tensor:

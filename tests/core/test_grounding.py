@@ -10,7 +10,7 @@ from deig_pack.deig_core.grounding import (
     Placement,
     Refiner,
     Schedule,
-    ground_rows,
+    instance_tokens,
 )
 from deig_pack.deig_core.ide import IDESizes
 from deig_pack.deig_core.regions import Region
@@ -123,19 +123,20 @@ def test_a_schedule_out_of_range_is_refused(values):
         Schedule(**values)
 
 
-def grounded(refiner, regions, percent=0.5, **placement):
+def tokens_of(refiner, regions, percent=0.5, **placement):
     grounding = Grounding(refiner, Instances(regions, encoded(*(region.phrase for region in regions))))
-    return ground_rows(grounding, Placement(regions, (16, 16), **placement), 2, 1.0, percent, 500, CPU, FLOAT)
+    placement = Placement(regions, (16, 16), **placement)
+    return instance_tokens(grounding, placement, grounding.active(percent), 500, CPU, FLOAT)
 
 
 def test_instances_take_part_where_and_when_they_are_there(refiner):
-    assert grounded(refiner, REGIONS).chosen == (0, 1, 2)
-    assert grounded(refiner, REGIONS, area=(8, 8, 0, 8)).chosen == (1, 2)  # top right quarter
+    assert tokens_of(refiner, REGIONS)[0] == (0, 1, 2)
+    assert tokens_of(refiner, REGIONS, area=(8, 8, 0, 8))[0] == (1, 2)  # top right quarter
     late = Region("late", (0, 0, 1, 1), start_percent=0.6)
     off = Region("off", (0, 0, 1, 1), strength=0)
-    rows = grounded(refiner, (late, REGIONS[1], off))
-    assert rows.chosen == (1,) and rows.objs.shape == (1, 3, 16)
-    assert grounded(refiner, (late,)).objs is None
+    chosen, objs = tokens_of(refiner, (late, REGIONS[1], off))
+    assert chosen == (1,) and objs.shape == (1, 3, 16)
+    assert tokens_of(refiner, (late,)) == ((), None)
 
 
 def test_a_crop_sees_a_region_where_it_was_drawn():

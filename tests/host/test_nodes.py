@@ -21,7 +21,7 @@ NODES = asyncio.run(DeigExtension().get_node_list())
 IDS = {
     "DEIG_LoadAdapter", "DEIG_LoadTextEncoder", "DEIG_BoxRegion", "DEIG_MaskRegion", "DEIG_RegionEditor",
     "DEIG_RegionsFromText", "DEIG_RegionsToText", "DEIG_PreviewRegions", "DEIG_EncodeRegions", "DEIG_EncodePrompt",
-    "DEIG_RefineInstances", "DEIG_ApplyToModel",
+    "DEIG_RefineInstances", "DEIG_ApplyToModel", "DEIG_MultiInstanceSampling",
 }  # fmt: skip
 
 

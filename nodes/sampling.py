@@ -17,7 +17,6 @@ from functools import partial
 from itertools import groupby
 
 import comfy.model_base
-import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.patcher_extension import WrappersMP

@@ -4,6 +4,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
@@ -42,7 +43,7 @@ def draw_regions(
     Every region has its box, its number in the order (1 lies at the back), its phrase, and a mark in each cell
     of the coarsest token grid that counts as its place, always on the same spot of the cell: a dot where the
     region itself is, a ring where only the growing of places at that grid takes it. There, and nowhere else,
-    the model lets image and region see each other.
+    the model lets image and region see each other. Places other than boxes are tinted.
 
     Args:
         regions: the regions, back to front.
@@ -178,6 +179,7 @@ def _draw_occupied_tokens(canvas: Image.Image, regions: Regions, latent_size: tu
     if not regions:
         return
     cells = cell_places(regions, latent_size)
+    _tint_places(canvas, regions, cells)
     places = token_places(cells, latent_size, grid)
     touched = F.max_pool2d(cells[:, None], COARSEST_STRIDE, ceil_mode=True)[:, 0] > 0
     spots = max(4, math.isqrt(len(regions) - 1) + 1)  # along each side of a cell
@@ -188,3 +190,14 @@ def _draw_occupied_tokens(canvas: Image.Image, regions: Regions, latent_size: tu
         dot = (x - radius, y - radius, x + radius, y + radius)
         fill = colour_of(index) if touched[index, row, column] else None
         draw.ellipse(dot, fill=fill, outline=colour_of(index))
+
+
+def _tint_places(canvas: Image.Image, regions: Regions, cells: torch.Tensor):
+    """Tint the cells of every place that is not just its box: masks, scribbles, points."""
+    for index, region in enumerate(regions):
+        if region.mask is None and not region.scribble and region.point is None:
+            continue
+        weights = Image.fromarray((cells[index].numpy() * 110).astype(np.uint8)).resize(
+            canvas.size, Image.NEAREST
+        )
+        canvas.paste(colour_of(index), mask=weights)

@@ -10,9 +10,10 @@ const WIDGET = "DEIG_REGIONS_EDITOR";
 const LEAST_HEIGHT = 460;
 const FIRST_SIZE = [440, 680];
 
-// Undo makes the graph's nodes anew. What the hand held on the old node, it should hold on the new one.
-const held = new Map(); // node id -> { selected, focused, at }
-const HELD_FOR = 3000; // milliseconds
+// Undo makes the graph's nodes anew, and the new renderer may go on showing the old node's element. So a new node
+// takes over the editor of the removed node whose id it has; node id -> editor.
+const released = new Map();
+const JUST_NOW = 3000; // milliseconds
 
 document.head.append(element("link", { rel: "stylesheet", href: new URL("./editor.css", import.meta.url).href }));
 
@@ -82,7 +83,7 @@ function chained(object, name, after) {
 
 function addEditor(node, name) {
   const host = new Host(node);
-  const editor = new RegionEditor(host);
+  let editor = new RegionEditor(host);
   const widget = node.addDOMWidget(name, WIDGET, editor.element, {
     getValue: () => editor.value,
     setValue: (text) => (editor.value = text),
@@ -91,22 +92,41 @@ function addEditor(node, name) {
     // A click on the canvas is the editor's; only taking the keyboard selects the node.
     selectOn: ["focusin"],
   });
+  node.deigRefresh = () => editor.select(editor.selected);
 
   chained(node, "onConfigure", () => {
+    const former = released.get(node.id);
+    if (former) {
+      released.delete(node.id);
+      takeOver(former, editor, host);
+      editor = former;
+      widget.element = former.element;
+    }
     editor.refreshSnap();
-    pickUp(node, editor);
   });
-  chained(node, "onConnectionsChange", () => editor.select(editor.selected));
-  chained(node, "onRemoved", () => {
-    putDown(node, editor);
-    editor.destroy();
-  });
+  chained(node, "onConnectionsChange", node.deigRefresh);
+  chained(node, "onRemoved", () => released.set(node.id, editor));
   chained(node, "onExecuted", (output) => {
     if (output?.deig_size) [host.ran.width, host.ran.height] = output.deig_size;
     showBackground(editor, output?.deig_background?.[0]);
-    editor.select(editor.selected);
+    node.deigRefresh();
   });
-  return { widget, editor };
+  return widget;
+}
+
+function takeOver(former, fresh, host) {
+  former.host = host;
+  former.value = fresh.value;
+  fresh.destroy();
+  if (Date.now() - former.lastKey > JUST_NOW) {
+    former.select(-1);
+    former.setBackground(null);
+    return;
+  }
+  // It was a key on the canvas that undid: give the canvas the keyboard back, once it is on the page again.
+  for (const delay of [50, 150, 400]) {
+    setTimeout(() => document.activeElement === document.body && former.canvas.focus(), delay);
+  }
 }
 
 function showBackground(editor, saved) {
@@ -119,30 +139,13 @@ function showBackground(editor, saved) {
   image.src = api.apiURL(`/view?${new URLSearchParams({ ...saved, rand: Math.random() })}`);
 }
 
-function putDown(node, editor) {
-  // By now the canvas is off the page and has lost the focus, so ask when it last had a key, as Ctrl+Z is one.
-  const focused = Date.now() - editor.lastKey < HELD_FOR;
-  held.set(node.id, { selected: editor.selected, focused, at: Date.now() });
-}
-
-function pickUp(node, editor) {
-  const { selected, focused, at } = held.get(node.id) ?? {};
-  held.delete(node.id);
-  if (!(Date.now() - at < HELD_FOR)) return;
-  editor.select(Math.min(selected, editor.layout.regions.length - 1));
-  // The canvas is put on the page only after this.
-  if (focused) setTimeout(() => editor.canvas.focus(), 50);
-}
-
 app.registerExtension({
   name: "DEIG.RegionEditor",
 
   getCustomWidgets() {
     return {
       [WIDGET](node, name) {
-        const { widget, editor } = addEditor(node, name);
-        node.deigEditor = editor;
-        return { widget };
+        return { widget: addEditor(node, name) };
       },
     };
   },
@@ -151,7 +154,7 @@ app.registerExtension({
     if (node.comfyClass !== NODE) return;
     for (const name of ["width", "height"]) {
       const widget = node.widgets.find((one) => one.name === name);
-      if (widget) chained(widget, "callback", () => node.deigEditor.select(node.deigEditor.selected));
+      if (widget) chained(widget, "callback", node.deigRefresh);
     }
     node.setSize([Math.max(node.size[0], FIRST_SIZE[0]), Math.max(node.size[1], FIRST_SIZE[1])]);
   },

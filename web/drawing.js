@@ -18,6 +18,7 @@ export function drawLayout(context, { layout, view, size, selected, hovered, bac
   if (snap) drawGrid(context, view, size);
 
   const { regions } = layout;
+  regions.forEach((region, index) => drawStroke(context, region, index, view));
   regions.forEach((region, index) => {
     if (index !== selected) drawBox(context, inPixels(region.box, view), index, index === hovered);
   });
@@ -72,6 +73,24 @@ function drawBox(context, [x0, y0, x1, y1], index, strong) {
   context.strokeStyle = colourOf(index);
   context.strokeRect(x0, y0, x1 - x0, y1 - y0);
   context.setLineDash([]);
+}
+
+// The scribble or the disc around the point, as wide as it reaches.
+const SCRIBBLE_RADIUS = 0.02;
+const POINT_RADIUS = 0.125;
+
+function drawStroke(context, region, index, view) {
+  const points = region.scribble ?? (region.point ? [region.point] : []);
+  if (!points.length) return;
+  const radius = region.radius ?? (region.scribble ? SCRIBBLE_RADIUS : POINT_RADIUS);
+  context.strokeStyle = `${colourOf(index)}70`;
+  context.lineWidth = 2 * radius * Math.min(view.width, view.height);
+  context.lineCap = "round";
+  context.beginPath();
+  points.forEach(([x, y]) => context.lineTo(x * view.width, y * view.height));
+  if (points.length === 1) context.lineTo(points[0][0] * view.width, points[0][1] * view.height);
+  context.stroke();
+  context.lineCap = "butt";
 }
 
 // The number on the region's colour and the phrase beside it, inside the box, or above one that it would hide.

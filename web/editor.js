@@ -14,6 +14,8 @@ const LEAST_DRAG = 4; // a shorter drag is a click that shook
 const CURSORS = { n: "ns", s: "ns", e: "ew", w: "ew", nw: "nwse", se: "nwse", ne: "nesw", sw: "nesw" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+const countMasks = (layout) => layout.regions.filter((region) => region.mask).length;
+
 export class RegionEditor {
   #editing = new layouts.Editing();
   #selected = -1;
@@ -94,8 +96,10 @@ export class RegionEditor {
 
   commit() {
     if (this.#editing.isUnderWay) {
+      const before = this.#editing.done;
       this.host.change(() => this.#editing.commit());
-      this.say("");
+      const dropped = before.regions.length === this.layout.regions.length && countMasks(this.layout) < countMasks(before);
+      this.say(dropped ? "The region's mask no longer fits its box and was dropped. Undo brings it back." : "");
     }
     this.#selected = Math.min(this.#selected, this.layout.regions.length - 1);
     this.#refresh();

@@ -6,7 +6,7 @@ const VERSION = 1;
 const SETTINGS = { strength: [0, 1e6], start_percent: [0, 1], end_percent: [0, 1] };
 const DEFAULTS = { strength: 1, start_percent: 0, end_percent: 1 };
 const LAYOUT_KEYS = ["version", "prompt", "regions"];
-const REGION_KEYS = ["phrase", "box", ...Object.keys(SETTINGS), "mask", "scribble", "point"];
+const REGION_KEYS = ["phrase", "box", ...Object.keys(SETTINGS), "mask", "scribble", "point", "radius"];
 
 export const EMPTY_LAYOUT = Object.freeze({ prompt: "", regions: [] });
 

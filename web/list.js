@@ -113,7 +113,7 @@ export class RegionList {
       editor.apply(() => layout);
     } catch (error) {
       input.blur();
-      editor.say(error.message.replace(/^regions\[\d+\]\.?/, `Region ${index + 1} `), true);
+      editor.say(error.message.replace(/^regions\[\d+\]\.? ?/, `Region ${index + 1} `), true);
       editor.cancel();
     }
   }

@@ -1,6 +1,6 @@
 """Annotation files: InstanceDiffusion, COCO, DEIG-Bench and MIG-Bench.
 
-What these formats have no word for (strength, start and end, and outside InstanceDiffusion the mask, scribble
+What these formats have no word for (strength, start, end, radius, and outside InstanceDiffusion the mask, scribble
 and point) is written under this pack's names and only where it is not the default; other readers ignore it.
 """
 
@@ -11,25 +11,26 @@ from typing import Any
 from ..regions import Region
 from . import fields
 from .layout import Layout
-from .own import read_places, written_places
+from .places import box_around, read_places, written_places
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(Region)}
 
 
 def read_instancediffusion(data: dict, width: float, height: float) -> Layout:
-    """`annos` with `bbox` xywh in pixels of the file's own width and height, and `caption`."""
+    """`annos` with `bbox` xywh in pixels of the file's own width and height, and `caption`.
+
+    An entry may have a mask, scribble or point beside the box, or instead of it; then the box is drawn around.
+    """
     width, height = _own_size(data, "", width, height)
     regions = []
     for place, anno in fields.entries(data, "annos"):
-        if anno.get("bbox") is None:
-            raise ValueError(
-                f"{place} has no bbox. A place given by a mask, scribble or point alone is not yet supported: "
-                "add the box around it as bbox, [x, y, width, height] in pixels."
-            )
-        box = _pixel_box(anno, place, width, height)
+        places = read_places(anno, place, width, height)
+        has_box = anno.get("bbox") is not None
+        box = _pixel_box(anno, place, width, height) if has_box else box_around(places, width, height)
+        if box is None:
+            raise ValueError(f"{place} has no place: no bbox, mask, scribble or point.")
         # An instance's own words; the category's name only where there are none.
         key = "caption" if anno.get("caption") else "category_name"
-        places = read_places(anno, place, width, height)
         phrase = fields.text(anno, key, place)
         regions.append(fields.region(phrase, box, place, **fields.settings(anno, place), **places))
     return Layout(tuple(regions), fields.prompt(data, "the layout", "caption"), width, height)

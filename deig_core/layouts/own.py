@@ -6,11 +6,11 @@ from typing import Any
 from ..regions import Region
 from . import fields
 from .layout import Layout
-from .run_length import read_mask, write_mask
+from .places import PLACE_KEYS, read_places, written_places
 
 VERSION = 1
 LAYOUT_KEYS = {"version", "prompt", "regions"}
-REGION_KEYS = {"phrase", "box", *fields.SETTINGS, "mask", "scribble", "point"}
+REGION_KEYS = {"phrase", "box", *fields.SETTINGS, *PLACE_KEYS}
 
 
 def read_own(data: Any) -> Layout:
@@ -51,31 +51,6 @@ def _only_known_keys(entry: dict, known: set[str], place: str):
         raise ValueError(f"{place} has {unknown[0]!r}, which is not one of {', '.join(sorted(known))}.")
 
 
-def read_places(entry: dict, place: str, width: float, height: float) -> dict:
-    """The mask, scribble and point of an entry, whose image is `width` x `height` in its units."""
-    found = {}
-    if entry.get("mask"):
-        found["mask"] = read_mask(entry["mask"], f"{place}.mask")
-    if entry.get("scribble"):
-        if not isinstance(entry["scribble"], list):
-            raise ValueError(f"{place}.scribble should be a list of points, but it is not a list.")
-        found["scribble"] = tuple(
-            _read_point(point, f"{place}.scribble[{index}]", width, height)
-            for index, point in enumerate(entry["scribble"])
-        )
-    if entry.get("point"):
-        found["point"] = _read_point(entry["point"], f"{place}.point", width, height)
-    return found
-
-
-def _read_point(value: Any, place: str, width: float, height: float) -> tuple[float, float]:
-    x, y = fields.numbers(value, 2, "x, y", place)
-    x, y = fields.on_edge(x / width), fields.on_edge(y / height)
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f"{place} lies outside the image: {fields.shown(value)}.")
-    return x, y
-
-
 def write_own(layout: Layout, width: float, height: float) -> str:
     regions = [
         {
@@ -91,17 +66,3 @@ def write_own(layout: Layout, width: float, height: float) -> str:
     prompt = json.dumps(layout.prompt, ensure_ascii=False)
     inner = f"\n{lines}\n  " if regions else ""
     return f'{{\n  "version": {VERSION},\n  "prompt": {prompt},\n  "regions": [{inner}]\n}}'
-
-
-def written_places(region: Region, width: float, height: float) -> dict:
-    def written_point(point):
-        return [fields.rounded(point[0] * width), fields.rounded(point[1] * height)]
-
-    found: dict = {}
-    if region.mask is not None:
-        found["mask"] = write_mask(region.mask)
-    if region.scribble is not None:
-        found["scribble"] = [written_point(point) for point in region.scribble]
-    if region.point is not None:
-        found["point"] = written_point(region.point)
-    return found

@@ -32,6 +32,8 @@ def read_mask(value: Any, place: str) -> Mask:
         raise ValueError(f"{place}.counts cover {shown(sum(counts))} pixels of {height} x {width}.")
     inside = np.arange(len(counts)) % 2
     columns = np.repeat(inside, counts).astype(np.float32)
+    if not columns.any():
+        raise ValueError(f"{place} is empty: no pixel of it lies inside.")
     return Mask(columns.reshape(width, height).T)  # W H -> H W
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from deig_pack.deig_core.draw import DASHES, PALETTE, colour_of, dash_of, draw_regions
-from deig_pack.deig_core.regions import Region
+from deig_pack.deig_core.regions import Mask, Region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor
@@ -54,6 +54,19 @@ def test_marks_are_the_tokens_of_the_coarsest_grid():
     hidden = np.zeros((16, 16), dtype=bool)
     hidden[9, 3:8] = True  # under the label
     assert np.array_equal(found[~hidden], expected[~hidden])
+
+
+def test_places_that_are_no_boxes_are_tinted():
+    values = np.zeros((4, 4), dtype=np.float32)
+    values[3, 3] = 1
+    corner = Region("a pond", (0.0, 0.0, 1.0, 1.0), mask=Mask(values))
+    disc = Region("a ball", (0.1, 0.1, 0.6, 0.6), point=(0.3, 0.6), radius=0.05)
+    picture = np.asarray(draw_regions((corner, disc), 512, 512))
+    ground = np.asarray(draw_regions((), 512, 512))
+    tinted = (picture != ground).any(-1)
+    assert tinted[390:440, 390:440].all(), "the mask's quarter of a side, lower right"
+    assert not tinted[345:380, 425:440].any() and not tinted[425:440, 345:380].any(), "no more than that"
+    assert tinted[300:312, 146:160].all(), "the disc"
 
 
 def test_a_phrase_is_drawn_as_it_stands():

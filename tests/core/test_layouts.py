@@ -80,6 +80,22 @@ def test_places_of_instancediffusion_are_kept():
     assert written["mask"] == json.loads(text)["annos"][0]["mask"]
 
 
+def test_boxes_are_drawn_around_other_places():
+    text = """{"caption": "", "width": 800, "height": 400, "annos": [
+        {"caption": "a palm", "point": [200, 100]},
+        {"caption": "a tower", "point": [200, 100], "radius": 0.5},
+        {"caption": "a path", "scribble": [[8, 200], [400, 300]]},
+        {"caption": "a pond", "mask": {"size": [2, 4], "counts": [2, 1, 5]}}]}"""
+    palm, tower, path, pond = read_layout(text).regions
+    assert np.allclose(
+        palm.box, (150 / 800, 50 / 400, 250 / 800, 150 / 400)
+    )  # an eighth of 400 pixels each way
+    assert np.allclose(tower.box, (0, 0, 400 / 800, 300 / 400))
+    assert np.allclose(path.box, (0, 192 / 400, 408 / 800, 308 / 400))
+    assert np.allclose(pond.box, (0.25, 0, 0.5, 0.5))
+    assert palm.point == tower.point == (0.25, 0.25) and tower.radius == 0.5
+
+
 coordinates = st.floats(0, 1, allow_subnormal=False)
 phrases = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).filter(str.strip)
 
@@ -99,7 +115,8 @@ def regions(draw):
     )
     point = draw(st.none() | st.tuples(coordinates, coordinates))
     strength = draw(st.floats(0, 10))
-    return Region(draw(phrases), (x0, y0, x1, y1), strength, start, end, mask, scribble, point)
+    radius = draw(st.none() | coordinates)
+    return Region(draw(phrases), (x0, y0, x1, y1), strength, start, end, mask, scribble, point, radius)
 
 
 def masks(size):
@@ -119,7 +136,7 @@ def test_round_trips_keep_every_value(format, some_regions, prompt):
         assert len(again.regions) == len(layout.regions)
         for before, after in zip(layout.regions, again.regions, strict=True):
             assert after.phrase == before.phrase
-            for values in ("box", "strength", "start_percent", "end_percent", "scribble", "point"):
+            for values in ("box", "strength", "start_percent", "end_percent", "scribble", "point", "radius"):
                 one, other = getattr(before, values), getattr(after, values)
                 assert (one is None) == (other is None)
                 assert one is None or np.allclose(one, other, rtol=0, atol=1e-6)
@@ -253,10 +270,15 @@ REFUSED = {
         r"regions\[0\].phrase.*surrogate",
     ),
     "outside": ('{"regions": [{"phrase": "a", "box": [0, 0, 1.5, 1]}]}', "auto", r"regions\[0\].*outside"),
-    "no place but a point": (
-        '{"width": 9, "height": 9, "annos": [{"caption": "a", "point": [1, 1]}]}',
+    "no place": (
+        '{"width": 9, "height": 9, "annos": [{"caption": "a"}]}',
         "auto",
-        r"annos\[0\] has no bbox.*not yet supported",
+        r"annos\[0\] has no place",
+    ),
+    "empty mask": (
+        '{"width": 9, "height": 9, "annos": [{"caption": "a", "mask": {"size": [2, 2], "counts": [4]}}]}',
+        "auto",
+        r"annos\[0\].mask is empty",
     ),
     "no such category": (
         '{"annotations": [{"image_id": 1, "category_id": 4, "bbox": [0, 0, 9, 9]}], "categories": []}',

@@ -63,9 +63,8 @@ def test_the_schema_names_what_the_reader_takes():
     assert set(schema["properties"]) == LAYOUT_KEYS
     assert set(region["properties"]) == REGION_KEYS
     assert schema["properties"]["version"]["const"] == VERSION
-    whole = Region(
-        "a cup", (0.0, 0.0, 1.0, 1.0), mask=Mask(np.eye(2)), scribble=((0.5, 0.5),), point=(0.5, 0.5)
-    )
+    places = {"mask": Mask(np.eye(2)), "scribble": ((0.5, 0.5),), "point": (0.5, 0.5), "radius": 0.1}
+    whole = Region("a cup", (0.0, 0.0, 1.0, 1.0), **places)
     (written,) = json.loads(write_layout(Layout((whole,))))["regions"]
     assert set(written) == set(region["properties"])
     for key in region["required"]:

@@ -112,7 +112,7 @@ def walk_pickle(file: BinaryIO) -> Walked:
     try:
         for opcode, argument, _ in pickletools.genops(file):
             machine.step(opcode.name, argument)
-        return Walked(machine.result(), machine.storages)
+        return Walked(machine.pop(), machine.storages)
     except (IndexError, KeyError, TypeError, OverflowError) as error:
         # The file drives this machine, so a stack that runs empty or a memo never filled is its fault.
         raise ValueError(f"The pickle is damaged ({type(error).__name__}: {error}).") from error
@@ -154,10 +154,6 @@ class _Machine:
             self.stack.append(argument)
         else:
             _ACTIONS[name](self, argument)
-
-    def result(self) -> Any:
-        (value,) = self.stack
-        return value
 
     def pop(self) -> Any:
         value = self.stack.pop()

@@ -114,12 +114,13 @@ def open_tensors(path: str | Path) -> TensorFile:
     with path.open("rb") as file:
         start = file.read(16)
         file.seek(0)
+        # First, since the length that a safetensors file begins with may look like either of the others.
+        if start[8:9] == b"{":
+            return TensorFile(path, _safetensors_entries(path, file), {})
         if start[:2] == b"PK":
             return _open_zip(path, file)
         if start[:1] == b"\x80":
             return _open_legacy(path, file)
-        if start[8:9] == b"{":
-            return TensorFile(path, _safetensors_entries(path, file), {})
     raise ValueError(f"{path} holds no tensors that can be read: {_what_it_may_be(start)}")
 
 
@@ -143,17 +144,21 @@ def cast_of(tensors: TensorFile, name: str, dtype: torch.dtype | None) -> torch.
 
 
 def _view(file: BinaryIO, window: Window) -> torch.Tensor:
-    """The tensor as it lies in the file. Its memory is the mapping, which goes when the tensor goes."""
+    """The tensor as it lies in the file, over memory that goes back to the system when the tensor goes."""
     reach = 1 + sum((size - 1) * step for size, step in zip(window.shape, window.stride, strict=True))
     length = reach * window.dtype.itemsize
     shift = window.position % mmap.ALLOCATIONGRANULARITY
-    # A private mapping, which torch may take for writable; the file itself is never written.
-    mapping = mmap.mmap(
-        file.fileno(), shift + length, access=mmap.ACCESS_COPY, offset=window.position - shift
-    )
-    raw = torch.frombuffer(mapping, dtype=torch.uint8)[shift:]
     if shift % window.dtype.itemsize:
-        raw = raw.clone()
+        # torch wants its numbers aligned, and the older format of torch.save does not care.
+        memory, shift = mmap.mmap(-1, length), 0
+        file.seek(window.position)
+        file.readinto(memory)
+    else:
+        # A private mapping, which torch may take for writable; the file itself is never written.
+        memory = mmap.mmap(
+            file.fileno(), shift + length, access=mmap.ACCESS_COPY, offset=window.position - shift
+        )
+    raw = torch.frombuffer(memory, dtype=torch.uint8)[shift:]
     return raw.view(window.dtype).as_strided(window.shape, window.stride)
 
 
@@ -242,13 +247,15 @@ def _member_position(path: Path, file: BinaryIO, info: zipfile.ZipInfo) -> int:
             f"{path}: {info.filename} is compressed or encrypted within the archive, as torch.save never "
             f"leaves it. {_SAVE_AGAIN}"
         )
+    size = path.stat().st_size
     # zipfile works the offset out from what the file says of itself, so it may be anything.
-    file.seek(max(info.header_offset, 0))
+    inside = 0 <= info.header_offset < size
+    file.seek(info.header_offset if inside else size)
     local = file.read(30)
     if len(local) < 30 or local[:4] != b"PK\x03\x04":
         raise ValueError(f"{path}: the archive is damaged at {info.filename}. {_DOWNLOAD_AGAIN}")
     position = info.header_offset + 30 + sum(struct.unpack("<HH", local[26:30]))
-    if position + info.file_size > path.stat().st_size:
+    if position + info.file_size > size:
         raise ValueError(f"{path}: the archive ends within {info.filename}. {_DOWNLOAD_AGAIN}")
     return position
 

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -103,11 +103,15 @@ def _encoders_in(root: Path) -> Iterator[Path]:
         path = Path(here)
         depth = len(path.relative_to(root).parts)
         folders[:] = _in_order(path, folders) if depth < _DEPTH else []
-        if "config.json" in files and _readable(_has_t5_config, path):
+        is_encoder = "config.json" in files and _readable(_has_t5_config, path)
+        if is_encoder:
             yield path
         if "config.json" not in files or path == root:
+            own = weight_files(path) if is_encoder and _readable(weight_files, path) else []
             singles = (path / name for name in sorted(files) if _may_be_single(name))
-            yield from (single for single in singles if _readable(_has_t5_header, single))
+            yield from (
+                single for single in singles if single not in own and _readable(_has_t5_header, single)
+            )
 
 
 def _in_order(path: Path, folders: Iterable[str]) -> list[str]:
@@ -132,9 +136,9 @@ def _has_t5_header(path: Path) -> bool:
     return any(prefix + _UMT5_LAYER not in names for prefix in prefixes)
 
 
-def _readable(test, path: Path) -> bool:
+def _readable(test: Callable[[Path], object], path: Path) -> bool:
     try:
-        return test(path)
+        return bool(test(path))
     except (ValueError, OSError) as error:
         _warn_once(f"Left out of the list of text encoders: {error}")
         return False

@@ -9,7 +9,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -43,6 +43,12 @@ _SCALED = re.compile(
 _PILE_T5 = re.compile(r"pile[-_ ]?t5", re.IGNORECASE)
 
 
+class Tokenizer(Protocol):
+    def __len__(self) -> int: ...
+
+    def __call__(self, phrases: list[str]) -> list[list[int]]: ...
+
+
 class PhraseReader(nn.Module):
     """transformers' T5 encoder as a plain module.
 
@@ -73,13 +79,13 @@ class TextEncoder:
     Args:
         name: its identity: features of encoders with different names do not mix.
         model: takes tokens and mask, gives features; the host may move it between devices.
-        tokenizer: T5's tokenizer, from transformers.
+        tokenizer: gives each phrase's token numbers, the last of them T5's end.
         width: of the features.
         capacity: how many phrases to remember; the longest unused go first. A phrase of Flan-T5-XL takes
             0.5 MiB in half precision, so 256 of them are 128 MiB.
     """
 
-    def __init__(self, name: str, model: nn.Module, tokenizer: Any, width: int, capacity: int = 256):
+    def __init__(self, name: str, model: nn.Module, tokenizer: Tokenizer, width: int, capacity: int = 256):
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
@@ -124,21 +130,20 @@ class TextEncoder:
 
     @torch.no_grad()
     def _read(self, phrases: list[str], device: torch.device) -> torch.Tensor:
-        self._warn_of_long(phrases)
-        tokens = self.tokenizer(
-            phrases, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
-        )
-        return self.model(tokens.input_ids.to(device), tokens.attention_mask.to(device)).cpu()
-
-    def _warn_of_long(self, phrases: list[str]):
-        for phrase, tokens in zip(phrases, self.tokenizer(phrases, verbose=False).input_ids, strict=True):
-            if len(tokens) > TOKENS:
+        tokens = torch.zeros(len(phrases), TOKENS, dtype=torch.long)
+        mask = torch.zeros(len(phrases), TOKENS, dtype=torch.long)
+        for row, (phrase, read) in enumerate(zip(phrases, self.tokenizer(phrases), strict=True)):
+            if len(read) > TOKENS:
                 log.warning(
                     "The phrase beginning %r has %d tokens. DEIG reads %d of them; the rest is ignored.",
                     phrase[:40],
-                    len(tokens),
+                    len(read),
                     TOKENS,
                 )
+                read = read[: TOKENS - 1] + read[-1:]
+            tokens[row, : len(read)] = torch.tensor(read)
+            mask[row, : len(read)] = 1
+        return self.model(tokens.to(device), mask.to(device)).cpu()
 
     def _keep(self, features: dict[str, torch.Tensor]):
         self.encoded_phrases += len(features)
@@ -302,7 +307,37 @@ def _check_complete(weights: EncoderWeights, t5: nn.Module):
             )
 
 
-def _load_tokenizer(path: Path, fallback: Path | None, rows: int) -> Any:
+class FastTokenizer:
+    """T5's tokenizer from a tokenizer.json, by transformers."""
+
+    def __init__(self, folder: Path):
+        from transformers import T5TokenizerFast
+
+        self.tokenizer = T5TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
+    def __call__(self, phrases: list[str]) -> list[list[int]]:
+        return self.tokenizer(phrases, verbose=False).input_ids
+
+
+class SentencePieceTokenizer:
+    """T5's tokenizer from a spiece.model, which transformers reads only where protobuf is installed too."""
+
+    def __init__(self, folder: Path):
+        import sentencepiece
+
+        self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+
+    def __len__(self) -> int:
+        return self.pieces.get_piece_size()
+
+    def __call__(self, phrases: list[str]) -> list[list[int]]:
+        return [[*self.pieces.encode(phrase), self.pieces.eos_id()] for phrase in phrases]
+
+
+def _load_tokenizer(path: Path, fallback: Path | None, rows: int) -> Tokenizer:
     """T5's tokenizer from the encoder's folder, or else from the fallback.
 
     Args:
@@ -315,15 +350,13 @@ def _load_tokenizer(path: Path, fallback: Path | None, rows: int) -> Any:
             f"{path} has no tokenizer (tokenizer.json or spiece.model). Put Flan-T5's beside it."
         )
     _check_tokenizer_class(folder)
-    from transformers import T5Tokenizer, T5TokenizerFast
-
-    kind = T5TokenizerFast if (folder / "tokenizer.json").is_file() else T5Tokenizer
-    tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
+    has_json = (folder / "tokenizer.json").is_file()
+    tokenizer = FastTokenizer(folder) if has_json else SentencePieceTokenizer(folder)
     # T5 rounds its table of 32100 tokens up to 32128; mT5's and UMT5's are seven times that.
     if len(tokenizer) > rows or (not own and rows > 2 * len(tokenizer)):
         raise ValueError(
-            f"{path} has embeddings for {rows} tokens, but the tokenizer in {folder} has {len(tokenizer)}: they do "
-            f"not belong together. {_WHAT_TO_GET}"
+            f"{path} has embeddings for {rows} tokens, but the tokenizer in {folder} has {len(tokenizer)}: they "
+            f"do not belong together. {_WHAT_TO_GET}"
         )
     return tokenizer
 

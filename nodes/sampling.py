@@ -212,6 +212,11 @@ def _list_blocks(blocks: dict, others: dict) -> str:
 def _ground_entries(executor, noise, *args, grounding: Grounding, schedule: Schedule, **kwargs):
     """OUTER_SAMPLE wrapper: give each conditioning entry of this run its GroundedCond."""
     guider = executor.class_obj
+    if any("gligen" in entry for entries in guider.conds.values() for entry in entries):
+        log.warning(
+            "DEIG: this conditioning has GLIGEN too. The fusers of both will run, GLIGEN's after DEIG's, and positives "
+            "and negatives are computed separately, which takes longer."
+        )
     run = Run(
         grounding,
         schedule,

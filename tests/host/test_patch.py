@@ -16,6 +16,7 @@ from comfy.patcher_extension import WrappersMP
 from deig_pack.deig_core.adapter import block_id, load_adapter
 from deig_pack.deig_core.grounding import EncodedText, Grounding, Instances, Refiner, Schedule
 from deig_pack.deig_core.position_net import PositionNet
+from deig_pack.deig_core.raster import cell_places
 from deig_pack.deig_core.regions import Region
 from deig_pack.nodes.sampling import COND, PromptCond, patch_model
 from deig_pack.tests.core.oracle import dense_attention, dense_feed_forward, dense_fuser, dense_places
@@ -374,6 +375,18 @@ def test_an_area_sees_the_regions_where_they_were_drawn(fast_model, fast_adapter
         assert group.chosen == (1, 2)  # the red mug ends left of the crop
         boxes = torch.tensor([[0, 0.7, 0.8, 1], [0.4, 0.04, 0.96, 0.6]])
         assert (group.placement.boxes[[1, 2]] - boxes).abs().max() <= 1e-6
+
+
+def test_adding_a_region_changes_its_own_place_most(fast_model, fast_adapter_state):
+    """Same seed and prompt, instances added one at a time (workflows/deig_iterative.json)."""
+    pictures = [
+        sample(apply(fast_model, make_grounding(fast_adapter_state, REGIONS[:count])), size=(32, 32), steps=3)
+        for count in (1, 2, 3)
+    ]
+    for number, (before, after) in enumerate(zip(pictures, pictures[1:], strict=False), start=1):
+        changed = (after - before).abs().mean((0, 1))
+        place = cell_places(REGIONS[number : number + 1], (32, 32))[0] > 0
+        assert changed[place].mean() > 2 * changed[~place].mean()
 
 
 def test_a_conditioning_with_t5_needs_a_patched_model(fast_model):

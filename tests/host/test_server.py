@@ -183,12 +183,24 @@ def test_stopping_ends_the_servers_children_too(tmp_path):
         child = int(server.log().split("child")[1].split()[0])
         parent = server.process.pid
         assert psutil.pid_exists(child) and psutil.pid_exists(parent)
-    assert not is_running(child) and not is_running(parent)
+    assert end_soon([child, parent])
 
 
 def is_running(pid: int) -> bool:
-    # A killed grandchild may stay a zombie until init takes note of it.
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        # A killed grandchild may stay a zombie until init takes note of it.
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end_soon(pids: list[int]) -> bool:
+    """Whether all processes are gone, given the moment that a busy system takes to end a killed one."""
+    for _ in range(100):
+        if not any(is_running(pid) for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 DEMO = [sys.executable, "-m", "demo.show"]
@@ -210,6 +222,5 @@ def test_interrupted_demo_leaves_no_process(comfy_host, tmp_path):
     finally:
         demo.kill()
     assert demo.returncode == 130
-    time.sleep(0.1)
-    assert not [process for process in started if is_running(process.pid)]
+    assert end_soon([process.pid for process in started])
     assert not (tmp_path / "demo.png").exists()

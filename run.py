@@ -227,6 +227,9 @@ def how_to_get_a_host() -> str:
 
 def install_host() -> Host:
     """Install ComfyUI's source with comfy-cli, where comfy-cli puts it by default."""
+    if os.environ.get("COMFYUI_PATH"):
+        # Whoever names a place does not want another one to be made.
+        raise Failure(how_to_get_a_host())
     place = Path.home() / COMFY_CLI_PLACE
     python = environment("comfy-cli", ["comfy-cli"], install)
     say(f"Installing ComfyUI with comfy-cli into {place} ...")

@@ -46,6 +46,10 @@ _STORAGES = {
 }
 
 
+# As many as torch has. Without a limit a file could have numbers multiplied for hours.
+MOST_AXES = 64
+
+
 @dataclass(frozen=True)
 class StorageRef:
     """A block of numbers that lies elsewhere in the file, under `key`: `count` elements of `dtype`."""
@@ -322,7 +326,9 @@ def _call(function: Any, arguments: Any) -> Any:
 def _describe(storage: StorageRef, offset: Any, shape: tuple, stride: tuple, dtype: torch.dtype):
     """A tensor over part of a storage, or None where the numbers reach outside it."""
     numbers = (offset, *shape, *stride)
-    if len(shape) != len(stride) or not all(type(n) is int and 0 <= n < 2**48 for n in numbers):
+    if len(shape) > MOST_AXES or len(shape) != len(stride):
+        return None
+    if not all(type(number) is int and 0 <= number < 2**48 for number in numbers):
         return None
     room = storage.count * storage.dtype.itemsize // dtype.itemsize
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
@@ -364,21 +370,10 @@ def _tensor_with_attributes(arguments: tuple) -> TensorRef | Foreign | None:
 
 
 def _dict(arguments: tuple) -> dict | None:
-    """OrderedDict([(key, value), ...]); torch's own writes an empty one and sets the items afterwards."""
+    """Made empty, and filled by opcodes of its own; a defaultdict also names what makes its values."""
     match arguments:
-        case ():
+        case () | (_Global(),):
             return {}
-        case ([*pairs],) if all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
-            made: dict = {}
-            _put_items(made, [value for pair in pairs for value in pair])
-            return made
-    return None
-
-
-def _size(arguments: tuple) -> tuple | None:
-    match arguments:
-        case ([*sizes],):
-            return tuple(sizes)
     return None
 
 
@@ -394,6 +389,5 @@ _RECIPES: dict[str, Callable[[tuple], Any]] = {
     **_TENSOR_MAKERS,
     "torch._tensor._rebuild_from_type_v2": _tensor_with_attributes,
     "collections.OrderedDict": _dict,
-    "collections.defaultdict": lambda arguments: _dict(arguments[1:]),
-    "torch.Size": _size,
+    "collections.defaultdict": _dict,
 }

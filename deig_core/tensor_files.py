@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from .pickles import DTYPES, Foreign, StorageRef, TensorRef, Walked, walk_pickle
+from .pickles import DTYPES, MOST_AXES, Foreign, StorageRef, TensorRef, Walked, walk_pickle
 
 SAFETENSORS_DTYPES = {
     "F64": "float64",
@@ -191,9 +191,9 @@ def _safetensors_entries(path: Path, file: BinaryIO) -> dict[str, Window | Forei
 
 def _safetensors_window(path: Path, name: str, entry: Any, data: int, size: int) -> Window | Foreign:
     match entry:
-        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if all(
-            type(side) is int and 0 <= side < 2**48 for side in shape
-        ):
+        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if len(
+            shape
+        ) <= MOST_AXES and all(type(side) is int and 0 <= side < 2**48 for side in shape):
             pass
         case _:
             raise ValueError(f"{path}: the header says nothing usable about the tensor {name!r}.")

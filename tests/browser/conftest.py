@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "out" / "screenshots"
 HOST = Path(os.environ.get("COMFYUI_PATH") or ".comfyui-path-not-set")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+RUN_SECONDS = 120
 # Older frontends show no DOM widgets in the new renderer, which they only try out.
 FIRST_WITH_NODES_2 = (1, 40)
 
@@ -72,12 +73,27 @@ def pytest_itemcollected(item):
     item.add_marker(pytest.mark.browser)
 
 
+def write_models(models: Path):
+    """Stand-ins with random weights, under the names that workflows/deig_editor.json asks for."""
+    import torch
+    from deig_pack.demo import standins
+
+    checkpoint = standins.checkpoint_state(standins.FAST, with_clip=True)
+    standins.save_state(models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors", checkpoint)
+    (models / "deig").mkdir()
+    torch.save({"model": standins.adapter_state(standins.FAST)}, models / "deig" / "model.pth")
+    tokenizer = HOST / "comfy" / "text_encoders" / "t5_tokenizer"
+    folder = standins.write_t5_folder(models / "text_encoders" / "small-t5", tokenizer)
+    shutil.copy(folder / "model.safetensors", folder.parent / "flan-t5-xl-encoder.safetensors")
+
+
 @pytest.fixture(scope="session")
 def server(case, tmp_path_factory):
     from deig_pack.demo.server import ComfyServer, install_pack
 
     base = tmp_path_factory.mktemp(str(case))
     install_pack(base)
+    write_models(base / "models")
     extra = () if case.folder is None else ("--front-end-root", str(case.folder))
     with ComfyServer(HOST, base, sys.executable, extra) as started:
         started.post(
@@ -209,12 +225,20 @@ class EditorPage:
         self.press("Enter")
 
     def undo(self):
-        self.press("Control+z")
-        self.page.wait_for_timeout(900)
+        self._press_and_wait("Control+z")
 
     def redo(self):
-        self.press("Control+y")
-        self.page.wait_for_timeout(900)
+        self._press_and_wait("Control+y")
+
+    def _press_and_wait(self, key):
+        """Press a key that loads another state of the graph, which takes a while."""
+        before = self.widget_text()
+        self.page.keyboard.press(key)
+        deadline = time.monotonic() + 10
+        while self.widget_text() == before:
+            assert time.monotonic() < deadline, f"{key} changed nothing"
+            self.page.wait_for_timeout(50)
+        self.page.wait_for_timeout(600)
 
     @property
     def value(self):
@@ -224,7 +248,7 @@ class EditorPage:
     def widget_text(self):
         return self.page.evaluate(
             """() => app.graph.findNodesByType("DEIG_RegionEditor")[0]
-                .widgets.find((widget) => widget.name === "layout").value"""
+                ?.widgets.find((widget) => widget.name === "layout").value"""
         )
 
     @property
@@ -235,21 +259,25 @@ class EditorPage:
     def message(self):
         return self.page.locator(".deig-message").text_content()
 
-    def queue(self):
-        """Press Run and return the regions that the server had after reading them."""
+    def run(self):
+        """Press Run and return what the server's history says of the run."""
         known = set(self.server.get("/history"))
         self.page.get_by_role("button", name="Run", exact=True).first.click()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
             new = {key: run for key, run in self.server.get("/history").items() if key not in known}
             if new:
                 (run,) = new.values()
                 assert run["status"]["status_str"] == "success", run["status"]
-                (text,) = [output["text"][0] for output in run["outputs"].values() if "text" in output]
                 self.page.wait_for_timeout(500)
-                return json.loads(text)["regions"]
+                return run
             self.page.wait_for_timeout(200)
         raise AssertionError("The server did not finish the run: " + self.server.log_tail())
+
+    def queue(self):
+        """Press Run and return the regions that the server had after reading them."""
+        (text,) = [output["text"][0] for output in self.run()["outputs"].values() if "text" in output]
+        return json.loads(text)["regions"]
 
     def screenshot(self, name):
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

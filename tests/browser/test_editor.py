@@ -1,8 +1,13 @@
 """The region editor under a real mouse and keyboard, and what reaches the server."""
 
+import io
 import json
+from pathlib import Path
 
 import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
 
 TYPED = "<img src=x onerror=window.pwned=1> & {red|blue}"
 
@@ -290,3 +295,39 @@ def test_forty_regions(editor):
     editor.drag((0.05, 0.05), (0.3, 0.3))
     close(editor.regions[0]["box"], [0.25, 0.25, 0.36, 0.43], 5e-3)
     editor.screenshot("forty")
+
+
+def test_shared_workflow(editor):
+    """workflows/deig_editor.json goes through the frontend as it is, and runs to a picture."""
+    workflow = json.loads((ROOT / "workflows" / "deig_editor.json").read_text(encoding="utf-8"))
+    expected = json.loads((ROOT / "tests" / "host" / "api" / "deig_editor.json").read_text(encoding="utf-8"))
+    editor.page.evaluate("async (workflow) => { await app.loadGraphData(workflow); }", workflow)
+    editor.page.wait_for_timeout(1500)
+    editor.page.keyboard.press("Escape")  # the dialog about missing models, where there is one
+    sent = editor.page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert {key: (node["class_type"], node["inputs"]) for key, node in sent.items()} == {
+        key: (node["class_type"], node["inputs"]) for key, node in expected.items()
+    }
+    editor.page.evaluate("() => { app.canvas.ds.scale = 0.55; app.canvas.ds.offset = [90, 120]; }")
+    editor.page.wait_for_timeout(600)
+    editor.screenshot("workflow")
+    # Smaller and shorter: two steps at 128 pixels.
+    editor.page.evaluate(
+        """() => {
+            const set = (type, values) => {
+                const [node] = app.graph.findNodesByType(type);
+                for (const [name, value] of Object.entries(values)) {
+                    node.widgets.find((widget) => widget.name === name).value = value;
+                }
+            };
+            set("DEIG_RegionEditor", { width: 128, height: 128 });
+            set("KSampler", { steps: 2 });
+        }"""
+    )
+    run = editor.run()
+    images = [image for output in run["outputs"].values() for image in output.get("images", [])]
+    assert {image["type"] for image in images} == {"output", "temp"}
+    (saved,) = [image for image in images if image["type"] == "output"]
+    picture = Image.open(io.BytesIO(editor.server.view(saved)))
+    assert picture.size == (128, 128)
+    assert len(picture.convert("RGB").getcolors(maxcolors=128 * 128)) > 100

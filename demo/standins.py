@@ -337,6 +337,25 @@ def lora_state(size: UNetSize, rank: int = 4, seed: int = 20) -> State:
     return state
 
 
+def controlnet_state(size: UNetSize = FAST, seed: int = 40) -> State:
+    """A ControlNet of ControlNet 1.1's layout for a UNet of `size`: its encoder, a hint net, zero convolutions.
+
+    The zero convolutions are drawn like the rest, so that it steers.
+    """
+    shapes = {
+        name: shape
+        for name, shape in unet_shapes(size).items()
+        if not name.startswith(("output_blocks", "out."))
+    }
+    blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("input_blocks"))
+    widths = [3, 16, 16, 32, 32, 96, 96, 256, UNET_WIDTH]
+    for i, (into, out) in enumerate(zip(widths, widths[1:], strict=False)):
+        shapes |= _layer(f"input_hint_block.{2 * i}", out, into, kernel=3)
+    for i in range(blocks):
+        shapes |= _layer(f"zero_convs.{i}.0", UNET_WIDTH, UNET_WIDTH, kernel=1)
+    return draw_weights(shapes | _layer("middle_block_out.0", UNET_WIDTH, UNET_WIDTH, kernel=1), seed)
+
+
 def save_state(path: Path, state: State, dtype: torch.dtype = torch.float32) -> Path:
     """Write a state dict as safetensors of one dtype; folders are made where they are missing."""
     path.parent.mkdir(parents=True, exist_ok=True)

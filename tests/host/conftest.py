@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from deig_pack.demo import standins
+from PIL import Image, ImageDraw
 
 if TYPE_CHECKING:
     from deig_pack.demo.server import ComfyServer
@@ -163,6 +164,9 @@ def write_workflow_models(models: Path, tokenizer: Path):
     os.link(checkpoint, checkpoint.with_name("DreamShaper_8_pruned.safetensors"))
     standins.save_state(models / "loras" / "MoXinV1.safetensors", standins.lora_state(standins.FAST))
 
+    control = models / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors"
+    standins.save_state(control, standins.controlnet_state(), torch.float16)
+
     # As released: a pickle with the adapter's tensors among the UNet's.
     released = models / "deig" / "model.pth"
     released.parent.mkdir()
@@ -174,6 +178,16 @@ def write_workflow_models(models: Path, tokenizer: Path):
     os.link(folder / "model.safetensors", folder.parent / "flan-t5-xl-encoder.safetensors")
 
 
+def write_example_picture(path: Path):
+    """A picture under the name of the one that ComfyUI ships: circles, so that it has edges to follow."""
+    path.parent.mkdir()
+    picture = Image.new("RGB", (256, 192), "steelblue")
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((30, 40, 120, 130), fill="gold")
+    draw.ellipse((130, 60, 230, 160), fill="darkred")
+    picture.save(path)
+
+
 @pytest.fixture(scope="session")
 def comfy_server(comfy_host, tmp_path_factory) -> Iterator["ComfyServer"]:
     """A running server with this pack and `write_workflow_models`."""
@@ -182,6 +196,7 @@ def comfy_server(comfy_host, tmp_path_factory) -> Iterator["ComfyServer"]:
 
     base = tmp_path_factory.mktemp("server")
     write_workflow_models(base / "models", comfy_host.t5_tokenizer)
+    write_example_picture(base / "input" / "example.png")
     install_pack(base)
     with ComfyServer(comfy_host.path, base) as server:
         yield server

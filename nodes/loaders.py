@@ -146,8 +146,13 @@ class LoadTextEncoder(io.ComfyNode):
     def execute(cls, encoder_name, dtype, device):
         folders = encoder_folders()
         found = find_encoders(folders)
-        if encoder_name not in found:
+        if not found:
             raise ValueError(explain_missing(folders))
+        if encoder_name not in found:
+            raise ValueError(
+                f"The text encoder '{encoder_name}' is not there (any more). Found are: {', '.join(found)}. Press R to "
+                "refresh the list and choose one of them."
+            )
         on_cpu = device == "cpu"
         load_device = torch.device("cpu") if on_cpu else comfy.model_management.text_encoder_device()
         tokenizer = Path(comfy.text_encoders.__path__[0]) / "t5_tokenizer"

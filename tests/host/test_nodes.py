@@ -164,13 +164,25 @@ def test_a_truncated_adapter_is_refused(comfy_host, adapter):
         LoadAdapter.execute("cut.safetensors", "auto")
 
 
-def test_an_empty_list_says_where_it_looked():
+def test_an_empty_list_says_where_it_looked(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"models.deig"):
         LoadAdapter.execute(loaders.NO_ADAPTER, "auto")
+    folders = [tmp_path / name for name in ("text_encoders", "ella_encoder", "t5_model")]
+    monkeypatch.setattr(loaders, "encoder_folders", lambda: folders)
+    assert LoadTextEncoder.GET_SCHEMA().inputs[0].options == [loaders.NO_ENCODER]
     with pytest.raises(ValueError) as refused:
         LoadTextEncoder.execute(loaders.NO_ENCODER, "auto", "default")
-    for folder in ("text_encoders", "ella_encoder", "t5_model"):
-        assert folder in str(refused.value)
+    assert all(str(folder) in str(refused.value) for folder in folders)
+
+
+def test_the_hosts_encoder_folders_are_searched():
+    names = [folder.name for folder in loaders.encoder_folders()]
+    assert names[0] == "text_encoders" and {"clip", "ella_encoder", "t5_model"} <= set(names)
+
+
+def test_an_encoder_that_is_gone_is_refused_by_name(small_t5_folder):
+    with pytest.raises(ValueError, match=f"'gone' is not there.*{small_t5_folder.name}"):
+        LoadTextEncoder.execute("gone", "auto", "default")
 
 
 def test_an_encoder_of_another_width_is_refused(comfy_host, adapter):

@@ -118,7 +118,7 @@ function takeOver(former, fresh, host) {
   former.host = host;
   former.value = fresh.value;
   fresh.destroy();
-  if (Date.now() - former.lastKey > JUST_NOW) {
+  if (Date.now() - former.hand.lastKey > JUST_NOW) {
     former.select(-1);
     former.setBackground(null);
     return;

@@ -1,18 +1,15 @@
 // The editor on the node: canvas, list of regions, menu. Phrases are text everywhere: set as values or drawn.
 
-import { drawLayout, inPixels, HANDLE_RADIUS } from "./drawing.js";
-import * as geometry from "./geometry.js";
+import { drawLayout, inPixels } from "./drawing.js";
+import { element } from "./element.js";
+import { movedBy } from "./geometry.js";
+import { Hand } from "./hand.js";
 import * as layouts from "./layout.js";
+import { RegionList } from "./list.js";
 import { Menu } from "./menu.js";
 import { colourOf } from "./palette.js";
-import { RegionList } from "./list.js";
-import { element } from "./element.js";
 
-const REACH = HANDLE_RADIUS + 4; // how near to a handle counts as on it, in CSS pixels
-const LEAST_DRAG = 4; // a shorter drag is a click that shook
-
-const CURSORS = { n: "ns", s: "ns", e: "ew", w: "ew", nw: "nwse", se: "nwse", ne: "nesw", sw: "nesw" };
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const REDRAW_TRIES = 20; // every 100 milliseconds, while the host is putting the canvas on the page
 
 const countMasks = (layout) => layout.regions.filter((region) => region.mask).length;
 
@@ -20,11 +17,9 @@ export class RegionEditor {
   #editing = new layouts.Editing();
   #selected = -1;
   #hovered = -1;
-  #drag = null; // { kind, from, index, handle, moved }
-  #nudge = null; // { move: [dx, dy], grow: [dx, dy] } in pixels, while arrow keys are held
   #background = null;
   #drawing = 0;
-  lastKey = -Infinity; // when the canvas last had a key pressed, in milliseconds
+  #tries = 0;
 
   // `host` is the node: size(), snap (read and write), isWired(), change(step), readText(text).
   constructor(host) {
@@ -38,8 +33,12 @@ export class RegionEditor {
     this.list = new RegionList(this);
     this.menu = new Menu();
     this.element = element("div", { className: "deig-editor" }, this.#toolbar(), this.stage, this.message, this.prompt, this.list.element, this.menu.element);
-    this.#listen();
-    this.resizing = new ResizeObserver(() => this.#fit());
+    this.hand = new Hand(this);
+    this.prompt.addEventListener("input", () => this.preview((layout) => ({ ...layout, prompt: this.prompt.value })));
+    this.prompt.addEventListener("change", () => this.commit());
+    // The graph below must not take the editor's clicks for its own; the middle button pans it as ever.
+    this.element.addEventListener("pointerdown", (event) => event.button !== 1 && event.stopPropagation());
+    this.resizing = new ResizeObserver(() => this.draw());
     this.resizing.observe(this.stage);
     this.#refresh();
   }
@@ -64,6 +63,10 @@ export class RegionEditor {
     return this.#editing.layout;
   }
 
+  get isUnderWay() {
+    return this.#editing.isUnderWay;
+  }
+
   get selected() {
     return this.#selected;
   }
@@ -75,6 +78,12 @@ export class RegionEditor {
   select(index) {
     this.#selected = index;
     this.#refresh();
+  }
+
+  hover(index) {
+    if (index === this.#hovered) return;
+    this.#hovered = index;
+    this.draw();
   }
 
   setBackground(image) {
@@ -112,7 +121,7 @@ export class RegionEditor {
 
   cancel() {
     this.#editing.cancel();
-    this.#drag = this.#nudge = null;
+    this.hand.letGo();
     this.#refresh();
   }
 
@@ -128,7 +137,7 @@ export class RegionEditor {
     this.apply((layout) => {
       const added = layouts.withAdded(layout, region);
       const last = added.regions.length - 1;
-      return layouts.withBox(added, last, geometry.movedBy(region.box, shift), this.size);
+      return layouts.withBox(added, last, movedBy(region.box, shift), this.size);
     });
     this.select(this.layout.regions.length - 1);
   }
@@ -250,7 +259,11 @@ export class RegionEditor {
 
   #drawNow() {
     const view = this.#view();
-    if (!view.width || !view.height) return;
+    if (!view.width || !view.height) {
+      if (this.#tries++ < REDRAW_TRIES) setTimeout(() => this.draw(), 100);
+      return;
+    }
+    this.#tries = 0;
     // Sharp at the graph's zoom and the screen's pixels, within reason.
     const scale = Math.min(Math.max(this.#zoom() * window.devicePixelRatio, 1), 3);
     this.canvas.width = Math.round(view.width * scale);
@@ -265,21 +278,14 @@ export class RegionEditor {
   #refresh() {
     if (document.activeElement !== this.prompt) this.prompt.value = this.layout.prompt;
     this.list.refresh();
-    this.#fit();
+    // The style sheet fits the canvas into its room.
+    this.canvas.style.setProperty("--aspect", this.size.width / this.size.height);
+    this.draw();
     const { length } = this.layout.regions;
     const { phrase } = this.layout.regions[this.#selected] ?? {};
     const chosen = phrase === undefined ? "none selected" : `${this.#selected + 1} selected: ${phrase || "no phrase"}`;
     this.canvas.setAttribute("aria-label", `Canvas with ${length} regions, ${chosen}`);
     if (this.host.isWired()) this.say("A wired text takes the place of this drawing.");
-  }
-
-  #fit() {
-    const { width, height } = this.size;
-    const room = { width: this.stage.clientWidth, height: this.stage.clientHeight };
-    const fitted = geometry.fitted(width / height, room);
-    this.canvas.style.width = `${fitted.width}px`;
-    this.canvas.style.height = `${fitted.height}px`;
-    this.draw();
   }
 
   #view() {
@@ -289,20 +295,6 @@ export class RegionEditor {
   // How much larger the graph shows the canvas than it is laid out.
   #zoom() {
     return this.canvas.getBoundingClientRect().width / this.canvas.clientWidth || 1;
-  }
-
-  #point(event) {
-    const { left, top, width, height } = this.canvas.getBoundingClientRect();
-    return [(event.clientX - left) / width, (event.clientY - top) / height];
-  }
-
-  #reach() {
-    const { width, height } = this.canvas.getBoundingClientRect();
-    return [REACH / width, REACH / height];
-  }
-
-  #boxes() {
-    return this.layout.regions.map((region) => region.box);
   }
 
   // ---- the toolbar and the menu ----
@@ -328,7 +320,7 @@ export class RegionEditor {
       button("Duplicate", "Duplicate (Ctrl+D)", () => this.duplicate(this.#selected)),
       button("Remove", "Remove (Delete)", () => this.remove(this.#selected)),
       this.snapButton,
-      button("\u22ef", "Copy, paste, clear (right click)", (event) => this.#openMenu(event.currentTarget.getBoundingClientRect())),
+      button("\u22ef", "Copy, paste, clear (right click)", (event) => this.openMenu(event.currentTarget.getBoundingClientRect())),
     );
   }
 
@@ -337,7 +329,7 @@ export class RegionEditor {
     this.draw();
   }
 
-  #openMenu({ left, bottom }) {
+  openMenu({ left, bottom }) {
     const chosen = this.layout.regions[this.#selected] !== undefined;
     const items = [
       ["Copy layout", () => this.copy()],
@@ -354,181 +346,6 @@ export class RegionEditor {
       );
     }
     this.menu.open(items, [left, bottom], () => this.canvas.focus());
-  }
-
-  // ---- the hand ----
-
-  #listen() {
-    const on = (type, handler) => this.canvas.addEventListener(type, handler.bind(this));
-    on("pointerdown", this.#pointerDown);
-    on("pointermove", this.#pointerMove);
-    on("pointerup", this.#pointerUp);
-    on("pointercancel", this.cancel);
-    on("pointerleave", () => this.#hover(-1));
-    on("dblclick", this.#doubleClick);
-    on("contextmenu", this.#contextMenu);
-    on("keydown", this.#keyDown);
-    on("keyup", this.#keyUp);
-    on("blur", this.#endNudge);
-    on("copy", this.#copyEvent);
-    on("paste", this.#pasteEvent);
-    this.prompt.addEventListener("input", () => this.preview((layout) => ({ ...layout, prompt: this.prompt.value })));
-    this.prompt.addEventListener("change", () => this.commit());
-    // The graph below must not take the editor's clicks for its own; the middle button pans it as ever.
-    this.element.addEventListener("pointerdown", (event) => event.button !== 1 && event.stopPropagation());
-  }
-
-  #pointerDown(event) {
-    if (event.button !== 0) return;
-    this.canvas.focus(); // also ends what is being typed elsewhere
-    this.canvas.setPointerCapture(event.pointerId);
-    const from = this.#point(event);
-    const boxes = this.#boxes();
-    const handle = boxes[this.#selected] && !event.shiftKey && geometry.handleAt(boxes[this.#selected], from, this.#reach());
-    const index = geometry.nextHit(boxes, from, this.#selected, event.altKey);
-    const start = { x: event.clientX, y: event.clientY };
-    if (handle) {
-      this.#drag = { kind: "resize", index: this.#selected, handle, from, start };
-    } else if (index >= 0 && !event.shiftKey) {
-      this.#drag = { kind: "move", index, from, start };
-      this.select(index);
-    } else {
-      this.#drag = { kind: "draw", index: boxes.length, from, start };
-    }
-  }
-
-  #pointerMove(event) {
-    const point = this.#point(event);
-    if (!this.#drag) {
-      this.#hover(geometry.nextHit(this.#boxes(), point, this.#selected, false), point, event.shiftKey);
-      return;
-    }
-    const drag = this.#drag;
-    drag.moved ||= Math.hypot(event.clientX - drag.start.x, event.clientY - drag.start.y) >= LEAST_DRAG;
-    if (drag.moved) this.preview((layout) => this.#dragged(layout, drag, point));
-  }
-
-  // The layout after a drag from `drag.from` to `point`.
-  #dragged(layout, { kind, index, handle, from }, point) {
-    const { size } = this;
-    const { snap } = this.host;
-    if (kind === "draw") {
-      const box = geometry.boxBetween(from, point);
-      const least = snap ? geometry.snapBox(box, size) : geometry.atLeast(box, 1, size);
-      return layouts.withAdded(layout, layouts.newRegion(least), index);
-    }
-    const { box } = layout.regions[index];
-    const by = [point[0] - from[0], point[1] - from[1]];
-    if (kind === "move") {
-      return layouts.withBox(layout, index, snap ? geometry.movedOnGrid(box, by, size) : geometry.movedBy(box, by), size);
-    }
-    const [x, y] = geometry.handlePoint(box, handle);
-    const to = [x + by[0], y + by[1]];
-    return layouts.withBox(layout, index, geometry.resized(box, handle, snap ? geometry.snapPoint(to, size) : to), size);
-  }
-
-  #pointerUp(event) {
-    const drag = this.#drag;
-    this.#drag = null;
-    if (!drag || event.button !== 0) return;
-    if (!drag.moved) {
-      if (drag.kind === "draw") this.select(-1);
-      return;
-    }
-    this.commit();
-    this.select(drag.index);
-    if (drag.kind === "draw") this.editPhrase();
-  }
-
-  #hover(index, point = null, draws = false) {
-    const handle = point && !draws && this.layout.regions[this.#selected] && geometry.handleAt(this.layout.regions[this.#selected].box, point, this.#reach());
-    this.canvas.style.cursor = handle ? `${CURSORS[handle]}-resize` : index >= 0 && !draws ? "move" : "crosshair";
-    this.canvas.title = index >= 0 ? this.layout.regions[index].phrase : "";
-    if (index === this.#hovered) return;
-    this.#hovered = index;
-    this.draw();
-  }
-
-  #doubleClick(event) {
-    event.preventDefault();
-    event.stopPropagation();
-    this.editPhrase(geometry.nextHit(this.#boxes(), this.#point(event), this.#selected, false));
-  }
-
-  #contextMenu(event) {
-    event.preventDefault();
-    event.stopPropagation();
-    const byKey = event.button !== 2;
-    if (!byKey) this.select(geometry.nextHit(this.#boxes(), this.#point(event), this.#selected, false));
-    const { left, top } = this.canvas.getBoundingClientRect();
-    this.#openMenu(byKey ? { left: left + 20, bottom: top + 20 } : { left: event.clientX, bottom: event.clientY });
-  }
-
-  #copyEvent(event) {
-    event.preventDefault();
-    event.stopPropagation();
-    event.clipboardData.setData("text/plain", this.value);
-    this.say("Layout copied.");
-  }
-
-  #pasteEvent(event) {
-    event.preventDefault();
-    event.stopPropagation();
-    this.take(event.clipboardData.getData("text/plain"));
-  }
-
-  // ---- keys ----
-
-  #keyDown(event) {
-    this.lastKey = Date.now();
-    const index = this.#selected;
-    const count = this.layout.regions.length;
-    const control = event.ctrlKey || event.metaKey;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const keys = {
-      Delete: () => this.remove(index),
-      Backspace: () => this.remove(index),
-      Enter: () => this.editPhrase(),
-      F2: () => this.editPhrase(),
-      Insert: () => this.addInTheMiddle(),
-      Escape: () => (this.#editing.isUnderWay || this.#drag ? this.cancel() : this.select(-1)),
-      PageUp: () => (event.shiftKey ? this.reorder(index, index + 1) : count && this.select((index + 1) % count)),
-      PageDown: () => (event.shiftKey ? this.reorder(index, index - 1) : count && this.select((Math.max(index, 0) + count - 1) % count)),
-    };
-    if (control && key === "d") keys.d = () => this.duplicate(index);
-    if (!control && !event.altKey) keys.n = () => this.addInTheMiddle();
-    if (ARROWS[key] && index >= 0) keys[key] = () => this.#nudgeBy(ARROWS[key], event.shiftKey, control);
-    // Control+Enter and the like are the graph's own.
-    if (!keys[key] || (control && key === "Enter")) return;
-    event.preventDefault();
-    event.stopPropagation();
-    keys[key]();
-  }
-
-  // Arrow keys move by pixels, or by cells of the grid; with Control they move the right and lower edges.
-  #nudgeBy([x, y], far, grows) {
-    const step = (far ? 8 : 1) * (this.host.snap ? geometry.CELL_PIXELS : 1);
-    this.#nudge ??= { index: this.#selected, move: [0, 0], grow: [0, 0] };
-    const by = grows ? this.#nudge.grow : this.#nudge.move;
-    by[0] += (x * step) / this.size.width;
-    by[1] += (y * step) / this.size.height;
-    const { index, move, grow } = this.#nudge;
-    this.preview((layout) => {
-      const [x0, y0, x1, y1] = geometry.movedBy(layout.regions[index].box, move);
-      const corner = [Math.max(x1 + grow[0], x0), Math.max(y1 + grow[1], y0)];
-      return layouts.withBox(layout, index, geometry.boxBetween([x0, y0], corner), this.size);
-    });
-  }
-
-  #keyUp(event) {
-    if (ARROWS[event.key]) this.#endNudge();
-  }
-
-  // All presses until the key is let go are one step.
-  #endNudge() {
-    if (!this.#nudge) return;
-    this.#nudge = null;
-    this.commit();
   }
 
   destroy() {

@@ -115,9 +115,3 @@ export function reordered(list, from, to) {
   const target = clamp(to, 0, rest.length);
   return [...rest.slice(0, target), list[from], ...rest.slice(target)];
 }
-
-// The largest size of an aspect that fits into a room, both { width, height }.
-export function fitted(aspect, room) {
-  const width = Math.min(room.width, room.height * aspect);
-  return { width, height: width / aspect };
-}

@@ -118,16 +118,26 @@ export class RegionList {
     }
   }
 
+  #rowAt(y) {
+    return this.rows.findIndex(({ element: row }) => {
+      const { top, bottom } = row.getBoundingClientRect();
+      return y >= top && y < bottom;
+    });
+  }
+
   #listenToBadge(badge, index) {
     badge.addEventListener("pointerdown", (event) => {
       badge.setPointerCapture(event.pointerId);
       this.editor.select(index);
     });
+    badge.addEventListener("pointermove", (event) => {
+      if (!badge.hasPointerCapture(event.pointerId)) return;
+      const target = this.#rowAt(event.clientY);
+      this.rows.forEach((row, at) => row.element.classList.toggle("deig-target", at === target && at !== index));
+    });
     badge.addEventListener("pointerup", (event) => {
-      const target = this.rows.findIndex(({ element: row }) => {
-        const { top, bottom } = row.getBoundingClientRect();
-        return event.clientY >= top && event.clientY < bottom;
-      });
+      this.rows.forEach((row) => row.element.classList.remove("deig-target"));
+      const target = this.#rowAt(event.clientY);
       if (target >= 0) this.editor.reorder(index, target);
     });
     badge.addEventListener("keydown", (event) => {

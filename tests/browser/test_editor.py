@@ -331,3 +331,9 @@ def test_shared_workflow(editor):
     picture = Image.open(io.BytesIO(editor.server.view(saved)))
     assert picture.size == (128, 128)
     assert len(picture.convert("RGB").getcolors(maxcolors=128 * 128)) > 100
+
+
+def test_help_pages_are_served(server):
+    for name in ("RegionEditor", "RegionsFromText", "RegionsToText", "PreviewRegions"):
+        page = server.get_bytes(f"/extensions/comfyui-deig/docs/DEIG_{name}.md").decode()
+        assert page.startswith("# DEIG ")

@@ -90,11 +90,6 @@ test("reordering moves one and keeps the rest in order", () => {
   assert.deepEqual(geometry.reordered(["a", "b", "c"], 1, 9), ["a", "c", "b"]);
 });
 
-test("the canvas takes the aspect of the image in any room", () => {
-  assert.deepEqual(geometry.fitted(2, { width: 400, height: 400 }), { width: 400, height: 200 });
-  assert.deepEqual(geometry.fitted(0.5, { width: 400, height: 400 }), { width: 200, height: 400 });
-});
-
 test("whatever the hand does, a box remains a box", () => {
   const next = random(1);
   const point = () => [next() * 3 - 1, next() * 3 - 1];

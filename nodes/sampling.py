@@ -246,6 +246,17 @@ def _check_prompt(prompt: EncodedText, grounding: Grounding):
         )
 
 
+@dataclass(eq=False)
+class ThisCall:
+    """What a block finds in transformer_options: what the fusers need in this call, or None where none runs.
+
+    It is there in every call, and `_fuse` reads it uncompiled: the host lets a compiled model take its first call's
+    transformer_options for granted, keys and values.
+    """
+
+    grounding: CallGrounding | None
+
+
 def _ground_call(
     executor,
     x,
@@ -258,7 +269,7 @@ def _ground_call(
     **kwargs,
 ):
     """APPLY_MODEL wrapper: compute what this call's rows need, for the sigma that is being denoised."""
-    transformer_options = transformer_options or {}
+    call = None
     if deig is not None:
         stretches = list(_stretches(deig, t.tolist(), executor.class_obj.model_sampling.timestep(t).tolist()))
         compute = x.device, _ide_dtype(executor.class_obj)
@@ -267,7 +278,7 @@ def _ground_call(
         groups = [stretch.instances(tuple(x.shape[-2:]), *compute) for stretch in stretches]
         if any(group.strength for group in groups):
             call = CallGrounding(deig[0].run.refiner.adapter, groups)
-            transformer_options = {**transformer_options, COND: call}
+    transformer_options = {**(transformer_options or {}), COND: ThisCall(call)}
     return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
 
@@ -330,9 +341,10 @@ def _stretches(conds: list[GroundedCond], sigmas: list[float], timesteps: list[f
             yield Stretch(cond, len(list(rows)), sigma, timestep, member)
 
 
+@torch.compiler.disable
 def _fuse(x: torch.Tensor, extra_options: dict) -> torch.Tensor:
     """middle_patch: run the block's fuser on its image tokens."""
-    call: CallGrounding | None = extra_options.get(COND)
+    call = extra_options[COND].grounding
     if call is None:
         return x
     block = (*extra_options["block"], extra_options["block_index"])

@@ -102,7 +102,7 @@ def calls_of(model):
                 "timesteps": timesteps.clone(),
                 "context": context.clone(),
                 "entries": list(transformer_options["cond_or_uncond"]),
-                "grounding": transformer_options.get(COND),
+                "grounding": transformer_options[COND].grounding if COND in transformer_options else None,
                 "out": out.clone(),
             }
         )

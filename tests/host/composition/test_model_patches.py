@@ -19,7 +19,7 @@ from deig_pack.tests.host.composition.helpers import (
     seeded,
     small_sample,
 )
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, clip, difference, make_grounding
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, clip, difference, make_grounding, plain_objs
 
 PATCHES = {
     "SAG": ("nodes_sag", "SelfAttentionGuidance", {"scale": 0.8, "blur_sigma": 2.0}),
@@ -91,12 +91,17 @@ def test_deep_shrink_moves_the_places_to_its_grid(grounded):
     assert [set(call["grounding"]._at_grid) for call in calls] == [{(8, 8), (2, 2)}] * 2
 
 
-def test_model_sampling_tells_the_timestep(grounded):
-    """LCM knows 50 timesteps; the IDE is given the one that the model is given."""
+def test_model_sampling_tells_the_timestep(grounded, fast_adapter_state):
+    """LCM knows 50 timesteps; the tokens are those of the one that the model is given."""
     model = patch_with("LCM", grounded)
     _, calls = record_calls(model, small_sample)
     sampling = model.get_model_object("model_sampling")
-    assert {call["timesteps"][0].item() % sampling.skip_steps for call in calls} == {sampling.skip_steps - 1}
+    for call in calls:
+        timestep = call["timesteps"][0]
+        assert timestep % sampling.skip_steps == sampling.skip_steps - 1
+        row = grounded_rows(call).index((0, 1))
+        expected = plain_objs(fast_adapter_state, TWO, timestep)
+        assert difference(call["grounding"].groups[row].objs, expected) <= 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,8 @@ ROWS = (
     ),
     Row(
         "DualCFGGuider, PerpNegGuider, Perp-Neg",
-        "Positives have the instances and negatives have none; both effects are there.",
+        "Positives have the instances and negatives have none; both effects are there. (Perp-Neg, which the host "
+        "has deprecated, computes its empty conditioning without DEIG.)",
         ("test_model_patches::test_guiders_*", "test_model_patches::test_the_old_perp_neg_node"),
     ),
     Row(
@@ -115,7 +116,7 @@ ROWS = (
     ),
     Row(
         "Hires fix; 384x768, 1024x512, 520x776",
-        "The same regions in the right places at every size.",
+        "The same regions in the right places; at the three large sizes places alone are checked.",
         ("test_sizes::*",),
     ),
     Row(

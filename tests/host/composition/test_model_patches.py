@@ -151,11 +151,13 @@ def test_freeu_keeps_its_effect(wide_model, wide_adapter_state):
             "comfy_extras.nodes_freelunch", "FreeU_V2", model=model, b1=1.3, b2=1.4, s1=0.9, s2=0.2
         )[0]
 
-    grounded = apply(wide_model, make_grounding(wide_adapter_state, TWO))
+    grounding = make_grounding(wide_adapter_state, TWO)
+    grounded = apply(wide_model, grounding)
     both, calls = record_calls(freeu(grounded), small_sample)
     assert torch.isfinite(both).all()
     assert differs(both, small_sample(grounded)) and differs(both, small_sample(freeu(wide_model)))
     assert_only_positives_grounded(calls)
+    assert difference(small_sample(apply(freeu(wide_model), grounding)), both) <= 1e-5
 
 
 OTHER = clip(3)

@@ -40,6 +40,8 @@ CORE_REQUIREMENTS = [
 ]
 # ComfyUI 0.3.64 imports it without asking for it.
 HOST_EXTRAS = ["requests"]
+# Besides the frontends that the hosts bring, the editor is tried in this one, on the newest host.
+NEWER_FRONTEND = "comfyui-frontend-package==1.58.1"
 # Hosts ask for any version of these three, which must fit each other.
 CONSTRAINTS = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
 
@@ -249,14 +251,53 @@ def requirement_lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def host_environment(host: Host) -> Path:
+def host_environment(host: Host, *more: Path) -> Path:
+    """The environment with what a host asks for, with what the tests need, and with `more` requirement files."""
     needs = [*requirement_lines(host.path / "requirements.txt"), *HOST_EXTRAS]
-    return environment(str(host), needs + requirement_lines(ROOT / "requirements-dev.txt"), install)
+    files = (ROOT / "requirements-dev.txt", *more)
+    return environment(
+        str(host), needs + [line for file in files for line in requirement_lines(file)], install
+    )
 
 
 def core_environment() -> Path:
     needs = CORE_REQUIREMENTS + requirement_lines(ROOT / "requirements-dev.txt")
     return environment("the tests that need no ComfyUI", needs, install)
+
+
+# The browser
+
+
+def check_for_chromium():
+    """Install Debian's Chromium where there is none and we may; else say what to do."""
+    if os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser"):
+        return
+    advice = "Install Chromium (Debian: apt-get install chromium), or name one with CHROMIUM."
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        raise Failure(f"The browser tests need Chromium, but none was found.\n{advice}")
+    say("Installing Debian's Chromium ...")
+    quietly(["apt-get", "update"])
+    installed = quietly(["apt-get", "install", "-y", "chromium"])
+    if installed.returncode:
+        raise Failure(f"{tail(installed.stdout)}\nChromium could not be installed (see above).\n{advice}")
+
+
+def newer_frontend() -> str:
+    """The folder of the newer frontend's files."""
+    python = environment("a newer frontend", [NEWER_FRONTEND], install)
+    where = "import comfyui_frontend_package as package; print(package.__path__[0])"
+    return str(Path(quietly([str(python), "-c", where]).stdout.strip()) / "static")
+
+
+def run_browser_tests(hosts: list[Host], arguments: list[str]) -> Iterator["Outcome"]:
+    check_for_chromium()
+    newest = max(hosts, key=lambda host: [int(part) for part in re.findall(r"\d+", host.version)])
+    for host in hosts:
+        python = host_environment(host, TESTS / "browser" / "requirements.txt")
+        frontends = newer_frontend() if host == newest else ""
+        say(f"\nTests in Chromium, {host}, {host.path}")
+        name = f"{host} in Chromium"
+        yield run_pytest(name, python, ["tests/browser", *arguments], host, DEIG_FRONTENDS=frontends)
 
 
 # Child processes
@@ -360,12 +401,12 @@ def split_paths(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
     return core_paths, host_paths, rest
 
 
-def run_pytest(name: str, python: Path, arguments: list[str], host: Host | None) -> Outcome:
+def run_pytest(name: str, python: Path, arguments: list[str], host: Host | None, **variables: str) -> Outcome:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="deig-test-") as folder:
         report = Path(folder) / "report.xml"
         command = [str(python), "-m", "pytest", f"--junitxml={report}", *arguments]
-        code = run_child(command, COMFYUI_PATH=str(host.path) if host else "")
+        code = run_child(command, COMFYUI_PATH=str(host.path) if host else "", **variables)
         total = passed = failed = skipped = 0
         if report.exists():
             for suite in ElementTree.parse(report).iter("testsuite"):
@@ -400,6 +441,8 @@ def run_tests(hosts: list[Host], arguments: list[str]) -> Iterator[Outcome]:
 def test(options: argparse.Namespace) -> int:
     hosts = find_hosts()
     outcomes = list(run_tests(hosts, options.pytest_arguments))
+    if options.browser and hosts:
+        outcomes += run_browser_tests(hosts, split_paths(options.pytest_arguments)[2])
     say("\nSummary")
     for outcome in outcomes:
         say(str(outcome))
@@ -436,6 +479,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Runs ruff, the tests that need no ComfyUI once, and the host tests on every ComfyUI found: "
         "those in COMFYUI_PATH, else the one this checkout lies in, else ~/comfy/ComfyUI*. "
         "Further arguments go to pytest, for example: run.py test -x -k regions",
+    )
+    test_parser.add_argument(
+        "--browser",
+        action="store_true",
+        help="also test the region editor in a real Chromium, which is installed where this is Debian",
     )
     test_parser.set_defaults(run=test)
     options, further = parser.parse_known_args(arguments)

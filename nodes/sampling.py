@@ -344,8 +344,9 @@ def _stretches(conds: list[GroundedCond], sigmas: list[float], timesteps: list[f
 @torch.compiler.disable
 def _fuse(x: torch.Tensor, extra_options: dict) -> torch.Tensor:
     """middle_patch: run the block's fuser on its image tokens."""
-    call = extra_options[COND].grounding
-    if call is None:
+    # Whoever runs the UNet past `apply_model` comes here without a call of ours.
+    call: ThisCall | None = extra_options.get(COND)
+    if call is None or call.grounding is None:
         return x
     block = (*extra_options["block"], extra_options["block_index"])
-    return call.fuse(x, block, tuple(extra_options["activations_shape"][-2:]))
+    return call.grounding.fuse(x, block, tuple(extra_options["activations_shape"][-2:]))

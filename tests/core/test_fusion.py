@@ -132,11 +132,13 @@ def test_fusion_equals_the_oracle(latent_size, halvings, groups, seed):
     compare_with_oracle(latent_size, halvings, groups, seed)
 
 
-@given(st.lists(valid_boxes(), min_size=31, max_size=40), st.integers(0, 1000))
-@settings(max_examples=4, deadline=None)
-def test_fusion_equals_the_oracle_beyond_thirty_instances(box_list, seed):
-    groups = [(1, [(box, 1.0) for box in box_list]), (1, [])]
-    compare_with_oracle((12, 17), 1, groups, seed)
+many_boxes = st.integers(0, 40).flatmap(lambda count: st.lists(valid_boxes(), min_size=count, max_size=count))
+
+
+@given(st.tuples(st.integers(8, 24), st.integers(8, 24)), st.integers(1, 3), many_boxes, st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_fusion_equals_the_oracle_for_any_number_of_instances(latent_size, halvings, box_list, seed):
+    compare_with_oracle(latent_size, halvings, [(1, [(box, 1.0) for box in box_list]), (1, [])], seed)
 
 
 def test_strength_zero_leaves_image_tokens_as_they_are():

@@ -2,10 +2,12 @@
 
 import contextlib
 import math
+from dataclasses import replace
 
 import comfy.model_management
 import comfy.sample
 import comfy.supported_models
+import numpy as np
 import pytest
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
@@ -17,7 +19,7 @@ from deig_pack.deig_core.adapter import block_id, load_adapter
 from deig_pack.deig_core.grounding import EncodedText, Grounding, Instances, Refiner, Schedule
 from deig_pack.deig_core.position_net import PositionNet
 from deig_pack.deig_core.raster import cell_places
-from deig_pack.deig_core.regions import Region
+from deig_pack.deig_core.regions import Mask, Region
 from deig_pack.nodes.sampling import COND, PromptCond, patch_model
 from deig_pack.tests.core.oracle import dense_attention, dense_feed_forward, dense_fuser, dense_places
 
@@ -387,6 +389,26 @@ def test_adding_a_region_changes_its_own_place_most(fast_model, fast_adapter_sta
         changed = (after - before).abs().mean((0, 1))
         place = cell_places(REGIONS[number : number + 1], (32, 32))[0] > 0
         assert changed[place].mean() > 2 * changed[~place].mean()
+
+
+def test_a_mask_binds_in_its_shape(fast_model, fast_adapter_state):
+    """A ring changes the picture along the ring, more than in its hole or around it, though its box holds all."""
+    ys, xs = np.mgrid[:64, :64] - 31.5
+    ring = Mask(((np.hypot(ys, xs) < 28) & (np.hypot(ys, xs) > 16)).astype(np.float32))
+    region = Region("a wreath", ring.bounding_box(), mask=ring)
+    size = (32, 32)
+    grounding = make_grounding(fast_adapter_state, (region,))
+    # The same, but for the instance: a region of the least strength is masked out of every token.
+    absent = make_grounding(fast_adapter_state, (replace(region, strength=1e-30),))
+    changed = sample(apply(fast_model, grounding), size=size, steps=1) - sample(
+        apply(fast_model, absent), size=size, steps=1
+    )
+    changed = changed.abs().mean((0, 1))
+    place = cell_places((region,), size)[0] > 0
+    hole = torch.zeros(size, dtype=torch.bool)
+    hole[13:19, 13:19] = True
+    assert changed[place].mean() > 2 * changed[hole].mean()
+    assert changed[place].mean() > 2 * changed[~place].mean()
 
 
 def test_a_conditioning_with_t5_needs_a_patched_model(fast_model):

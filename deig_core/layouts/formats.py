@@ -12,7 +12,7 @@ from .layout import Layout
 JsonReader = Callable[[Any, float, float], Layout]
 
 JSON_READERS: dict[str, JsonReader] = {
-    "deig": lambda data, width, height: own.read_own(data),
+    "deig": own.read_own,
     "instancediffusion": annotations.read_instancediffusion,
     "coco": annotations.read_coco,
     "deig-bench": annotations.read_deig_bench,

@@ -6,17 +6,19 @@ from typing import Any
 from ..regions import Region
 from . import fields
 from .layout import Layout
-from .places import PLACE_KEYS, read_places, written_places
+from .places import PLACE_KEYS, box_around, read_places, written_places
 
 VERSION = 1
 LAYOUT_KEYS = {"version", "prompt", "regions"}
 REGION_KEYS = {"phrase", "box", *fields.SETTINGS, *PLACE_KEYS}
 
 
-def read_own(data: Any) -> Layout:
+def read_own(data: Any, width: float, height: float) -> Layout:
     """Read {"version": 1, "prompt": ..., "regions": [{"phrase": ..., "box": [x0, y0, x1, y1], ...}]}.
 
-    Boxes are fractions of the image. A list of regions alone is read too.
+    Boxes are fractions of the image. A list of regions alone is read too. A region with a mask, scribble or
+    point needs no box: it gets the one around that place, for which the image's size tells how far a radius
+    reaches each way.
     """
     if isinstance(data, list):
         data = {"regions": data}
@@ -29,20 +31,20 @@ def read_own(data: Any) -> Layout:
             "A newer pack may have written it: update this one."
         )
     _only_known_keys(data, LAYOUT_KEYS, "the layout")
-    regions = tuple(_read_region(entry, place) for place, entry in fields.entries(data, "regions"))
+    regions = tuple(
+        _read_region(entry, place, width, height) for place, entry in fields.entries(data, "regions")
+    )
     return Layout(regions, fields.prompt(data, "the layout", "prompt"))
 
 
-def _read_region(entry: dict, place: str) -> Region:
+def _read_region(entry: dict, place: str, width: float, height: float) -> Region:
     _only_known_keys(entry, REGION_KEYS, place)
-    box = fields.numbers(entry.get("box"), 4, "x0, y0, x1, y1", f"{place}.box")
-    return fields.region(
-        fields.text(entry, "phrase", place),
-        box,
-        place,
-        **fields.settings(entry, place),
-        **read_places(entry, place, 1, 1),
-    )
+    places = read_places(entry, place, 1, 1)
+    box = None if "box" in entry else box_around(places, width, height)
+    if box is None:
+        box = fields.numbers(entry.get("box"), 4, "x0, y0, x1, y1", f"{place}.box")
+    phrase = fields.text(entry, "phrase", place)
+    return fields.region(phrase, box, place, **fields.settings(entry, place), **places)
 
 
 def _only_known_keys(entry: dict, known: set[str], place: str):

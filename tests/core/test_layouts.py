@@ -355,3 +355,20 @@ def test_a_soft_mask_is_not_written():
     soft = Region("a cloud", (0, 0, 1, 1), mask=Mask(np.full((4, 4), 0.5)))
     with pytest.raises(ValueError, match="soft mask.*threshold"):
         write_layout(Layout((soft,)))
+
+
+def test_a_place_without_a_box_gets_the_box_around_it():
+    """In this pack's own JSON as in InstanceDiffusion's; on a wide picture a radius spans less of its width."""
+    own = {
+        "regions": [
+            {"phrase": "a scarf", "scribble": [[0.25, 0.5], [0.5, 0.5]], "radius": 0.1},
+            {"phrase": "a dove", "point": [0.5, 0.5], "radius": 0.1},
+            {"phrase": "a cup", "mask": write_mask(Mask(np.eye(4, dtype=np.float32)[1:3]))},
+        ]
+    }
+    scarf, dove, cup = read_layout(json.dumps(own), "deig", 1000, 500).regions
+    assert scarf.box == pytest.approx((0.2, 0.4, 0.55, 0.6)) and scarf.scribble == ((0.25, 0.5), (0.5, 0.5))
+    assert dove.box == pytest.approx((0.45, 0.4, 0.55, 0.6)) and dove.radius == 0.1
+    assert cup.box == pytest.approx((0.25, 0, 0.75, 1))
+    with pytest.raises(ValueError, match=r"regions\[0\]\.box should be 4 numbers.*missing"):
+        read_layout('{"regions": [{"phrase": "a cup"}]}')

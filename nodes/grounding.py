@@ -5,7 +5,7 @@ import logging
 import torch
 from comfy_api.latest import io
 
-from ..deig_core.grounding import TRAINED_INSTANCES, Grounding, Instances, Schedule
+from ..deig_core.grounding import TRAINED_INSTANCES, EncodedText, Grounding, Instances, Schedule
 from .sampling import COND, CONTEXT_WIDTH, PromptCond, patch_model
 from .types import (
     CATEGORY,
@@ -19,7 +19,10 @@ from .types import (
 
 log = logging.getLogger(__name__)
 
-CLIP_TOKENS = 77
+# What a conditioning without CLIP holds in its place. An SD1.x model with DEIG sees none of it; it lets other
+# models come as far as to be told what is wrong.
+CLIP_TOKENS, POOLED = 77, 1280
+
 FRACTION = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.0001}
 
 
@@ -94,16 +97,17 @@ class EncodePrompt(io.ComfyNode):
 
     @classmethod
     def execute(cls, text_encoder, text, conditioning=None):
-        prompt = {COND: PromptCond(text_encoder.encode((text,)))}
+        prompt = text_encoder.encode((text,))
         if conditioning is None:
-            # The host wants a tensor of context; it is replaced before the model sees it.
-            conditioning = [[torch.zeros(1, CLIP_TOKENS, CONTEXT_WIDTH), {}]]
-        return io.NodeOutput(
-            [
-                [context, {**options, "model_conds": {**options.get("model_conds", {}), **prompt}}]
-                for context, options in conditioning
+            conditioning = [
+                [torch.ones(1, CLIP_TOKENS, CONTEXT_WIDTH), {"pooled_output": torch.zeros(1, POOLED)}]
             ]
-        )
+        return io.NodeOutput([_with_prompt(prompt, context, options) for context, options in conditioning])
+
+
+def _with_prompt(prompt: EncodedText, context: torch.Tensor, options: dict) -> list:
+    conds = {**options.get("model_conds", {}), COND: PromptCond(prompt, context)}
+    return [context, {**options, "model_conds": conds}]
 
 
 class RefineInstances(io.ComfyNode):

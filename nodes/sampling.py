@@ -139,14 +139,20 @@ class PromptCond:
 
     A model without DEIG cannot read it. The host asks every cond to prepare itself before the model is called,
     and this one answers by saying what to connect.
+
+    Args:
+        prompt: the T5 prompt.
+        context: the conditioning's own tensor, by which a node that changed it since is noticed.
     """
 
     prompt: EncodedText
+    context: torch.Tensor
 
     def process_cond(self, **kwargs):
         raise ValueError(
             "This conditioning holds a T5 prompt of 'DEIG Encode Prompt', but the model that samples it has no "
-            "DEIG. Connect the MODEL output of 'DEIG Apply to Model' to the sampler."
+            "DEIG. Connect the MODEL output of 'DEIG Apply to Model' to the sampler. (If it is connected, a node "
+            "computes this conditioning past the sampler: instead of Perp-Neg take PerpNegGuider.)"
         )
 
 
@@ -233,6 +239,7 @@ def _with_cond(entry: dict, run: Run, grounded: bool) -> dict:
     prompt = waiting.prompt if isinstance(waiting, PromptCond) else None
     if prompt is not None:
         _check_prompt(prompt, run.grounding)
+        _check_unchanged(waiting.context, entry["cross_attn"])
     return {**entry, "model_conds": {**entry["model_conds"], COND: GroundedCond(run, grounded, prompt)}}
 
 
@@ -243,6 +250,17 @@ def _check_prompt(prompt: EncodedText, grounding: Grounding):
         raise ValueError(
             f"The prompt was encoded by the text encoder '{prompt.encoder}', the regions by '{encoder}'. Connect "
             "the same 'DEIG Load Text Encoder' to 'DEIG Encode Prompt' and 'DEIG Encode Regions'."
+        )
+
+
+def _check_unchanged(context: torch.Tensor, found: torch.Tensor):
+    """Refuse a T5 prompt whose conditioning was zeroed, averaged or joined: the prompt would not follow."""
+    if found.shape != context.shape or not torch.equal(found, context):
+        raise ValueError(
+            "A node between 'DEIG Encode Prompt' and the sampler changed the conditioning's tensor (Conditioning Zero "
+            "Out, Average or Concat), which a T5 prompt cannot follow. For an empty prompt use 'DEIG Encode Prompt' "
+            "with an empty text; to change CLIP conditioning do so before 'DEIG Encode Prompt'; to join two prompts "
+            "use Conditioning Combine."
         )
 
 

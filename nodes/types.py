@@ -52,7 +52,8 @@ class LoadedTextEncoder:
         bar = comfy.utils.ProgressBar(len(phrases))
 
         def load():
-            comfy.model_management.load_models_gpu([self.patcher])
+            # Whole or not at all: the host can leave a part on the CPU only of layers that are its own.
+            comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
             return self.patcher.load_device
 
         features = self.encoder.encode(

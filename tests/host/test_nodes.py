@@ -4,6 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+import comfy.model_management
 import deig_pack
 import folder_paths
 import pytest
@@ -106,6 +107,15 @@ def test_the_adapter_is_loaded_and_counted_by_the_host(adapter, text_encoder, fa
     assert adapter.patcher in model.get_additional_models()
     weights = sum(p.numel() * p.element_size() for p in adapter.refiner.adapter.parameters())
     assert adapter.patcher.model_size() == pytest.approx(weights, rel=0.01)
+
+
+def test_the_text_encoder_is_loaded_by_the_host_for_new_phrases(text_encoder):
+    comfy.model_management.unload_all_models()
+    text_encoder.encode(("a phrase read for the first time",))
+    assert text_encoder.patcher in comfy.model_management.loaded_models()
+    comfy.model_management.unload_all_models()
+    text_encoder.encode(("a phrase read for the first time",))
+    assert text_encoder.patcher not in comfy.model_management.loaded_models()
 
 
 def test_more_than_thirty_regions_work_and_warn(adapter, text_encoder, fast_model, caplog):

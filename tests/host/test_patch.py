@@ -60,8 +60,10 @@ def clip(seed, **options):
     return [[context, options]]
 
 
-def t5(phrase, seed=7):
-    return clip(seed, model_conds={COND: PromptCond(features(phrase))})
+def t5(phrase, seed=7, text=None):
+    """A T5 prompt on CLIP conditioning, as DEIG_EncodePrompt makes it."""
+    ((context, _),) = clip(seed)
+    return [[context, {"model_conds": {COND: PromptCond(text or features(phrase), context)}}]]
 
 
 POSITIVE, NEGATIVE = clip(1), clip(2)
@@ -416,15 +418,27 @@ def test_a_conditioning_with_t5_needs_a_patched_model(fast_model):
         sample(fast_model, t5("a table"), NEGATIVE)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [torch.zeros_like, lambda context: 0.5 * context, lambda context: torch.cat((context, context), 1)],
+)
+def test_a_t5_prompt_whose_conditioning_was_changed_is_refused(fast_model, fast_adapter_state, changed):
+    """ConditioningZeroOut, Average and Concat change the tensor and keep the rest, which holds the prompt."""
+    ((context, options),) = t5("a table")
+    patched = apply(fast_model, make_grounding(fast_adapter_state))
+    with pytest.raises(ValueError, match="empty text"):
+        sample(patched, POSITIVE, [[changed(context), options]])
+
+
 def test_a_prompt_of_another_encoder_is_refused(fast_model, fast_adapter_state):
     patched = apply(fast_model, make_grounding(fast_adapter_state))
     text = features("a table")
     other = EncodedText(text.phrases, text.features, "another encoder")
     with pytest.raises(ValueError, match="same 'DEIG Load Text Encoder'"):
-        sample(patched, clip(1, model_conds={COND: PromptCond(other)}))
+        sample(patched, t5("a table", text=other))
     wider = EncodedText(text.phrases, torch.zeros(1, 128, 96), ENCODER)
     with pytest.raises(ValueError, match="96 wide"):
-        sample(patched, clip(1, model_conds={COND: PromptCond(wider)}))
+        sample(patched, t5("a table", text=wider))
 
 
 def test_instances_of_another_width_are_refused(fast_adapter_state):

@@ -9,6 +9,7 @@ from ..deig_core.grounding import TRAINED_INSTANCES, EncodedText, Grounding, Ins
 from .sampling import COND, CONTEXT_WIDTH, PromptCond, patch_model
 from .types import (
     CATEGORY,
+    FRACTION,
     AdapterGrounding,
     AdapterType,
     GroundingType,
@@ -22,8 +23,6 @@ log = logging.getLogger(__name__)
 # What a conditioning without CLIP holds in its place. An SD1.x model with DEIG sees none of it; it lets other
 # models come as far as to be told what is wrong.
 CLIP_TOKENS, POOLED = 77, 1280
-
-FRACTION = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.0001}
 
 
 class EncodeRegions(io.ComfyNode):

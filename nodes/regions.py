@@ -5,11 +5,9 @@ import logging
 from comfy_api.latest import io
 
 from ..deig_core.regions import Mask, Region
-from .types import CATEGORY, RegionsType
+from .types import CATEGORY, FRACTION, RegionsType
 
 log = logging.getLogger(__name__)
-
-FRACTION = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.0001}
 
 
 def phrase_input() -> io.String.Input:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..deig_core.text_encoder import TextEncoder
 
 CATEGORY = "DEIG"
+FRACTION = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.0001}  # a widget for a fraction, 0 to 1
 
 AdapterType = io.Custom("DEIG_ADAPTER")  # LoadedAdapter
 TextEncoderType = io.Custom("DEIG_TEXT_ENCODER")  # LoadedTextEncoder

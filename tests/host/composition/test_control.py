@@ -31,27 +31,10 @@ def conv(name, out, into, kernel):
     return {f"{name}.weight": (out, into, kernel, kernel), f"{name}.bias": (out,)}
 
 
-def controlnet_state():
-    """A ControlNet of ControlNet 1.1's layout for `fast_model`: its encoder, a hint net and zero convolutions."""
-    shapes = {
-        name: shape
-        for name, shape in standins.unet_shapes(standins.FAST).items()
-        if not name.startswith(("output_blocks", "out."))
-    }
-    blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("input_blocks"))
-    widths = [3, 16, 16, 32, 32, 96, 96, 256, standins.UNET_WIDTH]
-    for i, (into, out) in enumerate(zip(widths, widths[1:], strict=False)):
-        shapes |= conv(f"input_hint_block.{2 * i}", out, into, 3)
-    for i in range(blocks):
-        shapes |= conv(f"zero_convs.{i}.0", standins.UNET_WIDTH, standins.UNET_WIDTH, 1)
-    shapes |= conv("middle_block_out.0", standins.UNET_WIDTH, standins.UNET_WIDTH, 1)
-    return standins.draw_weights(shapes, seed=40)
-
-
 @pytest.fixture(scope="module")
 def controlnet(comfy_host):
     path = comfy_host.base / "models" / "controlnet" / "small.safetensors"
-    return comfy.controlnet.load_controlnet(str(standins.save_state(path, controlnet_state())))
+    return comfy.controlnet.load_controlnet(str(standins.save_state(path, standins.controlnet_state())))
 
 
 def with_control(control, positive=POSITIVE, negative=NEGATIVE, strength=1.0):

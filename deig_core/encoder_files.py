@@ -131,6 +131,13 @@ def _has_t5_config(folder: Path) -> bool:
 
 
 def _has_t5_header(path: Path) -> bool:
+    # The host asks for the list with every graph it checks; a header is read again only if its file changed.
+    state = path.stat()
+    return _t5_header(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _t5_header(path: Path, _modified: int, _size: int) -> bool:
     names = open_tensors(path).entries
     prefixes = [name.removesuffix(_FIRST_LAYER) for name in names if name.endswith(_FIRST_LAYER)]
     return any(prefix + _UMT5_LAYER not in names for prefix in prefixes)

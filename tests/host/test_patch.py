@@ -3,6 +3,7 @@
 import contextlib
 import math
 from dataclasses import replace
+from functools import cache
 
 import comfy.model_management
 import comfy.sample
@@ -48,10 +49,16 @@ def make_grounding(adapter_state, regions=REGIONS, **options):
     return Grounding(refiner, Instances(regions, features(*(region.phrase for region in regions))), **options)
 
 
-def apply(model, grounding, **schedule):
+@cache
+def adapter_patcher(refiner) -> ModelPatcher:
+    """The one patcher of a refiner's adapter: the host takes a second one's end for a leak of the first."""
     device = comfy.model_management.get_torch_device()
-    patcher = ModelPatcher(grounding.refiner.adapter, load_device=device, offload_device=device)
-    return patch_model(model, patcher, grounding, Schedule(**schedule))
+    return ModelPatcher(refiner.adapter, load_device=device, offload_device=device)
+
+
+def apply(model, grounding, **schedule):
+    """Return the model with DEIG, as DEIG_ApplyToModel does."""
+    return patch_model(model, adapter_patcher(grounding.refiner), grounding, Schedule(**schedule))
 
 
 def clip(seed, **options):

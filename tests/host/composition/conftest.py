@@ -1,8 +1,8 @@
 """Fixtures of the composition tests: one small model and one grounding of two regions, shared by all."""
 
 import pytest
-from deig_pack.tests.host.composition.helpers import TWO, apply, small_sample
-from deig_pack.tests.host.test_patch import make_grounding
+from deig_pack.tests.host.composition.helpers import TWO, small_sample
+from deig_pack.tests.host.test_patch import apply, make_grounding
 
 
 @pytest.fixture(scope="session", autouse=True)

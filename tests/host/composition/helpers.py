@@ -1,31 +1,15 @@
 """What the composition tests share: the host's nodes, a sampler with all its inputs, and what a call grounded."""
 
 import importlib
-from functools import cache
 
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import torch
-from comfy.model_patcher import ModelPatcher
-from deig_pack.deig_core.grounding import Schedule
-from deig_pack.nodes.sampling import patch_model
 from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, REGIONS, calls_of, difference, sample
 
 TWO = REGIONS[:2]
 SMALL = (8, 8)  # a latent of 64x64 pixels
-
-
-@cache
-def adapter_patcher(refiner) -> ModelPatcher:
-    """The one patcher of a refiner's adapter: the host takes a second one's end for a leak of the first."""
-    device = comfy.model_management.get_torch_device()
-    return ModelPatcher(refiner.adapter, load_device=device, offload_device=device)
-
-
-def apply(model, grounding, **schedule):
-    """Return the model with DEIG, as DEIG_ApplyToModel does."""
-    return patch_model(model, adapter_patcher(grounding.refiner), grounding, Schedule(**schedule))
 
 
 def run_node(module: str, name: str, **inputs) -> tuple:

@@ -6,13 +6,12 @@ import pytest
 import torch
 from deig_pack.tests.host.composition.helpers import (
     TWO,
-    apply,
     grounded_rows,
     record_calls,
     run_node,
     sample_latent,
 )
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, clip, difference
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, clip, difference
 
 sample = partial(sample_latent, latent=torch.zeros(1, 4, 16, 16))
 # The top right quarter of a picture of 128x128 pixels; of the two regions only the green lamp reaches it.

@@ -11,7 +11,6 @@ from deig_pack.demo import standins
 from deig_pack.tests.host.composition.helpers import (
     SMALL,
     TWO,
-    apply,
     assert_only_positives_grounded,
     count_fuser_runs,
     differs,
@@ -21,7 +20,7 @@ from deig_pack.tests.host.composition.helpers import (
     small_sample,
 )
 from deig_pack.tests.host.conftest import load_model
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, clip, difference, make_grounding, t5
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, clip, difference, make_grounding, t5
 
 HINT = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))  # the picture that steers
 FUSERS = 7  # of `fast_model`

@@ -9,7 +9,6 @@ from deig_pack.deig_core.regions import Region
 from deig_pack.demo import standins
 from deig_pack.tests.host.composition.helpers import (
     SMALL,
-    apply,
     assert_only_positives_grounded,
     differs,
     grounded_rows,
@@ -17,7 +16,7 @@ from deig_pack.tests.host.composition.helpers import (
     run_node,
     sample_latent,
 )
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, difference, make_grounding
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, difference, make_grounding
 
 PICTURE = torch.randn(1, 4, *SMALL, generator=torch.Generator().manual_seed(9))
 MASK = torch.zeros(1, 64, 64)  # of pixels: the left half is to be painted anew

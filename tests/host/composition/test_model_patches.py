@@ -9,7 +9,6 @@ import torch
 from deig_pack.demo import standins
 from deig_pack.tests.host.composition.helpers import (
     TWO,
-    apply,
     assert_only_positives_grounded,
     differs,
     grounded_rows,
@@ -19,7 +18,15 @@ from deig_pack.tests.host.composition.helpers import (
     seeded,
     small_sample,
 )
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, clip, difference, make_grounding, plain_objs
+from deig_pack.tests.host.test_patch import (
+    NEGATIVE,
+    POSITIVE,
+    apply,
+    clip,
+    difference,
+    make_grounding,
+    plain_objs,
+)
 
 PATCHES = {
     "SAG": ("nodes_sag", "SelfAttentionGuidance", {"scale": 0.8, "blur_sigma": 2.0}),

@@ -7,14 +7,13 @@ import torch
 from deig_pack.deig_core.regions import Region
 from deig_pack.tests.host.composition.helpers import (
     SMALL,
-    apply,
     assert_only_positives_grounded,
     differs,
     record_calls,
     run_node,
     small_sample,
 )
-from deig_pack.tests.host.test_patch import difference, make_grounding, t5
+from deig_pack.tests.host.test_patch import apply, difference, make_grounding, t5
 
 
 def test_two_branches_from_one_model(fast_model, grounded, plain_result, grounded_result):

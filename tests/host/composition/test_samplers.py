@@ -7,9 +7,9 @@ from comfy.patcher_extension import WrappersMP
 from deig_pack.deig_core.adapter import load_adapter
 from deig_pack.deig_core.grounding import Grounding, Instances, Refiner
 from deig_pack.demo import standins
-from deig_pack.tests.host.composition.helpers import TWO, apply, sample_latent
+from deig_pack.tests.host.composition.helpers import TWO, sample_latent
 from deig_pack.tests.host.conftest import load_model
-from deig_pack.tests.host.test_patch import features
+from deig_pack.tests.host.test_patch import apply, features
 
 TINIEST = standins.UNetSize(levels=1, blocks=1, attention_levels=1)
 LATENT = torch.zeros(1, 4, 4, 4)

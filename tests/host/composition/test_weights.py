@@ -10,7 +10,6 @@ import torch
 from deig_pack.demo import standins
 from deig_pack.tests.host.composition.helpers import (
     SMALL,
-    apply,
     assert_only_positives_grounded,
     differs,
     record_calls,
@@ -19,7 +18,7 @@ from deig_pack.tests.host.composition.helpers import (
     small_sample,
 )
 from deig_pack.tests.host.conftest import load_model
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, difference
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, difference
 from safetensors.torch import load_file
 
 PREFIX = "model.diffusion_model."

@@ -118,8 +118,9 @@ def _dashes(length: int, pattern: list[float]):
     position = 0.0
     while position < length:
         for number, part in enumerate(pattern):
-            if number % 2 == 0 and position < length:
-                yield round(position), min(round(position + part), length) - 1
+            start = round(position)
+            if number % 2 == 0 and start < length:
+                yield start, min(round(position + part), length) - 1
             position += part
 
 

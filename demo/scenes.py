@@ -31,9 +31,11 @@ GROUNDS = {
 SHAPES = ("circle", "square", "triangle", "ring", "star", "cross")
 TEXTURES = ("plain", "striped", "checked", "dotted")
 
-MOST_SHAPES = 4
-SIDES = (0.25, 0.6)  # of a plain shape's box, fractions of the picture
-TEXTURED_SIDES = (0.36, 0.6)  # below, a stripe is hardly wider than a cell of the latent
+MOST_SHAPES = 6
+OFTEN = (0.22, 0.26, 0.22, 0.16, 0.08, 0.06)  # how often a scene has 1, 2, 3, ... shapes
+LARGEST = (0.6, 0.55, 0.5, 0.45, 0.4, 0.36)  # side of a box, of the picture, if it has 1, 2, 3, ... shapes
+SMALLEST = 0.15
+SMALLEST_TEXTURED = 0.36  # below, a stripe is hardly wider than a cell of the latent
 SUPERSAMPLING = 3
 
 
@@ -61,7 +63,7 @@ class Scene:
     """Shapes on a ground, back to front.
 
     Args:
-        shapes: one to four, the larger ones first.
+        shapes: one to six, the larger ones first.
         ground: one or two names from `GROUNDS`.
         split: "plain", "sideways" (first colour left, second right) or "stacked" (first above second).
         prompt: the global prompt.
@@ -261,10 +263,10 @@ def _deal_look(rng: np.random.Generator, kept_out: bool, textured: bool) -> tupl
 
 
 def _deal_box(rng: np.random.Generator, textured: bool, most: float) -> tuple[float, float, float, float]:
-    low = (TEXTURED_SIDES if textured else SIDES)[0]
-    side = low + (max(most, low) - low) * rng.random()
+    low = SMALLEST_TEXTURED if textured else SMALLEST
+    side = low + (most - low) * rng.random() ** 0.5  # small ones are rarer: there is less to see in them
     stretch = np.exp(rng.uniform(-0.25, 0.25))
-    width, height = (round(np.clip(s, low, SIDES[1]) * SIZE) for s in (side * stretch, side / stretch))
+    width, height = (round(np.clip(s, low, LARGEST[0]) * SIZE) for s in (side * stretch, side / stretch))
     x0, y0 = rng.integers(SIZE - width + 1), rng.integers(SIZE - height + 1)
     return x0 / SIZE, y0 / SIZE, (x0 + width) / SIZE, (y0 + height) / SIZE
 
@@ -288,21 +290,21 @@ def deal(seed: int, count: int | None = None, kept_out: bool = False) -> Scene:
 
     Args:
         seed: everything follows from it.
-        count: how many shapes, 1 to 4; None lets the seed choose.
+        count: how many shapes, 1 to 6; None lets the seed choose.
         kept_out: every shape has a combination of attributes that training never shows; else none has.
     """
     rng = np.random.default_rng(seed)
-    drawn = int(rng.choice(MOST_SHAPES, p=(0.25, 0.3, 0.25, 0.2))) + 1
+    drawn = int(rng.choice(MOST_SHAPES, p=OFTEN)) + 1
     count = count or drawn
     overlap = 0.2 if rng.random() < 0.2 else 0.0
-    most = {1: 0.6, 2: 0.55, 3: 0.5, 4: 0.45}[count]
+    often_textured = 0.55 if count <= 4 else 0.25
     boxes, looks = [], []
     while len(boxes) < count:
         boxes, looks = [], []
         for _ in range(count):
-            textured = rng.random() < 0.55
+            textured = rng.random() < often_textured
             for _ in range(40):
-                box = _deal_box(rng, textured, most)
+                box = _deal_box(rng, textured, LARGEST[count - 1])
                 if _fits(box, boxes, overlap):
                     boxes.append(box)
                     looks.append(_deal_look(rng, kept_out, textured))

@@ -2,8 +2,8 @@
 
 First the autoencoder, then UNet, adapter and text encoder together, on scenes drawn as they are needed. The
 recipe is the paper's at this size: AdamW with a warm-up, instances left out of 10 % of the samples for
-guidance, the prompt through the IDE, an average of the weights. The rate falls over the last part of the time
-given, and over its end the weights are held to the 8-bit floats that they are stored in.
+guidance, the prompt through the IDE, an average of the weights. The rate falls over the last part of the run,
+and over its end the weights are held to the 8-bit floats that they are stored in.
 
 It can be stopped and started again; what is done so far lies in the folder given with --run.
 """
@@ -43,19 +43,19 @@ class Recipe:
     """How to train.
 
     Args:
-        minutes: of training UNet, adapter and text encoder.
+        samples: how many scenes to train UNet, adapter and text encoder on.
         batch: scenes a step, for each worker.
         rate: the highest learning rate.
         warm_up: steps until it is reached.
-        fall: the share of the time over which the rate falls, at its end.
-        eight_bit: the share of the time with weights held to 8 bits, at its end.
+        fall: the share of the run over which the rate falls, at its end.
+        eight_bit: the share of the run with weights held to 8 bits, at its end.
         without_instances, without_prompt: shares of samples that lack these.
         average: how much of the averaged weights each step keeps.
         scenes: train on so many scenes over and over; 0: on new ones all the time.
         seed: of weights, noise and scenes.
     """
 
-    minutes: float = 85
+    samples: int = 160_000
     batch: int = 16
     rate: float = 5e-4
     warm_up: int = 100
@@ -68,7 +68,7 @@ class Recipe:
     seed: int = 0
 
     def rate_at(self, step: int, done: float) -> float:
-        """Return the rate at a step, with a share `done` of the time gone."""
+        """Return the rate at a step, with a share `done` of the run behind it."""
         falling = min((1 - done) / self.fall, 1)
         return self.rate * min((step + 1) / self.warm_up, 1) * max(falling, 0.02)
 
@@ -153,19 +153,18 @@ class Worker:
     rank: int = 0
     of: int = 1
 
-    def average(self, model: nn.Module, seconds: float) -> float:
-        """Average gradients over all workers, and the seconds that each took so that their clocks agree."""
+    def average(self, model: nn.Module):
+        """Average gradients over all workers."""
         if self.of == 1:
-            return seconds
+            return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients] + [torch.tensor([seconds])])
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.of
         start = 0
         for gradient in gradients:
             gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
             start += gradient.numel()
-        return flat[-1].item()
 
 
 class Run:
@@ -190,7 +189,6 @@ class Run:
         )
         self.alphas = noise_schedule()
         self.step, self.seconds, self.curve = 0, 0.0, []
-        self.clock = time.monotonic()
         if (folder / "state.pt").exists():
             self._load()
 
@@ -218,8 +216,8 @@ class Run:
 
     @property
     def done(self) -> float:
-        """The share of the time that is gone, 0 to 1."""
-        return min(self.seconds / 60 / self.recipe.minutes, 1)
+        """The share of the run that is behind, 0 to 1."""
+        return min(self.step * self.worker.of * self.recipe.batch / self.recipe.samples, 1)
 
     def train_step(self) -> float:
         """Take one step and return the plain error of the noise."""
@@ -231,9 +229,7 @@ class Run:
             loss, error = noise_loss(self.model, batch, self.alphas, generator)
             self.optimiser.zero_grad()
             loss.backward()
-        now = time.monotonic()
-        seconds = self.worker.average(self.model, now - self.clock)
-        self.clock = now
+        self.worker.average(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate_at(self.step, self.done)
@@ -241,7 +237,6 @@ class Run:
         self.step += 1
         if self.step % 4 == 0 and self.worker.rank == 0:
             self._take_average()
-        self.seconds += seconds
         return error.item()
 
     @torch.no_grad()
@@ -266,13 +261,15 @@ class Run:
         Image.fromarray(np.concatenate(rows)).save(self.folder / name)
 
     def train(self, save_minutes: float = 5):
-        """Train until the time is gone."""
+        """Train on all the samples."""
         saved, looked = self.seconds, 0
+        clock = time.monotonic() - self.seconds
         scenes = [deal(FIRST_SCENE + i if self.recipe.scenes else i) for i in range(8)]
         first = self.worker.rank == 0
         with tqdm(total=100, desc="painting", unit="%", disable=not first, mininterval=5) as bar:
             while self.done < 1:
                 error = self.train_step()
+                self.seconds = time.monotonic() - clock
                 self.curve.append((self.step, round(self.seconds, 1), round(error, 5)))
                 bar.update(100 * self.done - bar.n)
                 bar.set_postfix(step=self.step, error=f"{np.mean([e for *_, e in self.curve[-50:]]):.4f}")
@@ -297,7 +294,7 @@ def prepare(folder: Path, minutes: float, seed: int):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("run"), help="folder that keeps the run")
-    parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="of the long training")
+    parser.add_argument("--samples", type=int, default=Recipe.samples, help="scenes of the long training")
     parser.add_argument("--autoencoder-minutes", type=float, default=10.0)
     parser.add_argument("--batch", type=int, default=Recipe.batch)
     parser.add_argument("--rate", type=float, default=Recipe.rate)
@@ -308,7 +305,7 @@ def main():
     logging.basicConfig(level=logging.INFO)
     prepare(arguments.run, arguments.autoencoder_minutes, arguments.seed)
     recipe = Recipe(
-        minutes=arguments.minutes,
+        samples=arguments.samples,
         batch=arguments.batch,
         rate=arguments.rate,
         scenes=arguments.scenes,

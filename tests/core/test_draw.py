@@ -79,7 +79,8 @@ def test_a_phrase_is_drawn_as_it_stands():
 
 @pytest.mark.parametrize("before", range(0, 8 * len(DASHES), 8))
 def test_lines_of_every_length_can_be_dashed(before):
-    lengths = np.arange(1, 129) / 768  # here a line is three pixels wide, and a dash of 1.5 lines ends in a half
+    # At 768 a line is three pixels wide, so that a dash of 1.5 lines ends in half a pixel.
+    lengths = np.arange(1, 129) / 768
     regions = tuple(Region("a cup", (0.0, 0.0, 1.0, 1.0)) for _ in range(before))
     regions += tuple(Region("a cup", (0.0, 0.0, length, 1.0)) for length in lengths)
     assert inked(draw_regions(regions, 768, 768), len(regions) - 1).any()

@@ -1,19 +1,24 @@
-"""Write the small model as the files that the pack and the host read.
+"""Write the small model as the files that the pack and the host read: `python -m demo.export`.
 
 Matrices of the UNet and the adapter are stored as 8-bit floats (training ends with weights held to these);
 the autoencoder, the text encoder and every vector of the adapter as 16-bit ones.
 """
 
+import argparse
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from . import text
 from .autoencoder import Autoencoder, full_width
+from .curve import draw_curve
 from .model import SmallDEIG
+from .stored import ADAPTER, CHECKPOINT, TEXT_FOLDER
 from .widen import widen_adapter, widen_unet
 
-CHECKPOINT, ADAPTER, TEXT_FOLDER = "checkpoint.safetensors", "deig.safetensors", "t5"
+CURVE = "loss.png"
+MOST_BYTES = 60_000_000
 STORED = torch.float8_e4m3fn
 
 
@@ -54,3 +59,38 @@ def export(model: SmallDEIG, encoder: Autoencoder, tokenizer: Path, folder: Path
     for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (folder / TEXT_FOLDER / file).write_bytes((tokenizer / file).read_bytes())
     model.text.float()
+
+
+def export_run(run: Path, folder: Path):
+    """Write the averaged weights of a training run, and its loss curve.
+
+    Args:
+        run: the folder that `python -m demo.train` keeps.
+        folder: where to.
+    """
+    state = torch.load(run / "state.pt", weights_only=True)
+    model = SmallDEIG(text.load_tokenizer(run / "t5"))
+    model.load_state_dict(state["average"])
+    encoder = Autoencoder()
+    encoder.load_state_dict(torch.load(run / "autoencoder.pt", weights_only=True))
+    export(model.eval(), encoder, run / "t5", folder)
+    draw_curve(state["curve"], folder / CURVE)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Write the files of a training run's model.")
+    parser.add_argument("--run", type=Path, default=Path("run"), help="folder that keeps the run")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write, for example demo/weights")
+    options = parser.parse_args()
+    export_run(options.run, options.out)
+    sizes = {path: path.stat().st_size for path in sorted(options.out.rglob("*")) if path.is_file()}
+    for path, size in sizes.items():
+        print(f"{size:>12,}  {path.relative_to(options.out)}")
+    total = sum(sizes.values())
+    print(f"{total:>12,}  in all, of at most {MOST_BYTES:,}")
+    if total > MOST_BYTES:
+        raise SystemExit("That is too much to keep in the repository.")
+
+
+if __name__ == "__main__":
+    main()

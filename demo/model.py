@@ -6,7 +6,7 @@ position's logit gets the logarithm of how many it stands for. The result is tha
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -175,33 +175,57 @@ class SmallDEIG(nn.Module):
         if not words.phrases:
             return [Grounded(len(words.counts))]
         phrases = text.encode(self.text, self.tokenizer, words.phrases)
-        own_time = timesteps.repeat_interleave(torch.tensor(words.counts))
-        tokens = extract(self.adapter.IDE, phrases, own_time)
-        objs = self.adapter.position_net(tokens, words.boxes).split(words.counts)
-        biases = words.places.log().split(words.counts)
-        return [
-            Grounded(1, *pair) if len(pair[0]) else Grounded(1) for pair in zip(objs, biases, strict=True)
-        ]
+        return ground(
+            self.adapter, extract(self.adapter.IDE, phrases, times_of_phrases(timesteps, words)), words
+        )
+
+
+def times_of_phrases(timesteps: torch.Tensor, words: Words) -> torch.Tensor:
+    """Give every phrase the timestep of its scene: (B,) -> (P,)."""
+    return timesteps.repeat_interleave(torch.tensor(words.counts))
+
+
+def ground(adapter: Adapter, tokens: torch.Tensor, words: Words) -> list[Grounded]:
+    """Return what the fusers need.
+
+    Args:
+        adapter: whose position net places the tokens.
+        tokens: (P, tokens, width), from the IDE, for the phrases of all scenes.
+        words: what the B scenes are told.
+
+    Returns:
+        B groups of one row each.
+    """
+    objs = adapter.position_net(tokens, words.boxes).split(words.counts)
+    biases = words.places.log().split(words.counts)
+    return [Grounded(1, *pair) if len(pair[0]) else Grounded(1) for pair in zip(objs, biases, strict=True)]
+
+
+def sampling_times(steps: int) -> torch.Tensor:
+    """Return the timesteps that `sample` goes through and, last, the clean picture's: (steps + 1,)."""
+    return torch.linspace(999, 0, steps + 1).round().long()
 
 
 @torch.no_grad()
 def sample(
-    model: SmallDEIG,
+    model: Callable[[torch.Tensor, torch.Tensor, Words], torch.Tensor],
     scenes: Sequence[Scene],
     seed: int = 0,
     steps: int = 20,
     guidance: float = 3.0,
     instances: bool = True,
+    half: bool = True,
 ) -> torch.Tensor:
     """Paint scenes with DDIM.
 
     Args:
-        model: the model.
+        model: predicts noise, as `SmallDEIG` does.
         scenes: B scenes; the pictures' words and boxes are theirs.
         seed: of the noise.
         steps: how many.
         guidance: classifier-free guidance scale; 1 leaves the negative prompt out.
         instances: False paints from the prompts alone.
+        half: compute in bfloat16.
 
     Returns:
         (B, 4, 16, 16), latents.
@@ -210,10 +234,10 @@ def sample(
     told = words_of(scenes, [instances] * len(scenes), [scene.prompt for scene in scenes])
     untold = words_of(scenes, [False] * len(scenes), [""] * len(scenes))
     x = torch.randn(len(scenes), 4, LATENT, LATENT, generator=torch.Generator().manual_seed(seed))
-    times = torch.linspace(999, 0, steps + 1).round().long()
+    times = sampling_times(steps)
     for now, then in zip(times[:-1], times[1:], strict=True):
         timesteps = torch.full((len(scenes),), int(now))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             noise = model(x, timesteps, told).float()
             if guidance != 1:
                 free = model(x, timesteps, untold).float()

@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 SIZE = 128  # pixels a side
+FIRST_SCENE = 2**32  # training's seeds; those below are for figures and tests
 
 COLOURS = {
     "red": (214, 39, 40),

@@ -29,12 +29,12 @@ from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from . import autoencoder, text
+from .curve import draw_curve
 from .model import SmallDEIG, Words, noise_schedule, sample, words_of
-from .scenes import Scene, deal, draw
+from .scenes import FIRST_SCENE, Scene, deal, draw
 
 logger = logging.getLogger(__name__)
 
-FIRST_SCENE = 2**32  # training's seeds; those below are for figures and tests
 STORED = torch.float8_e4m3fn
 
 
@@ -213,6 +213,8 @@ class Run:
         torch.save(state, self.folder / "state.new")
         (self.folder / "state.new").replace(self.folder / "state.pt")
         (self.folder / "curve.json").write_text(json.dumps(self.curve))
+        if len(self.curve) > 1:
+            draw_curve(self.curve, self.folder / "loss.png")
 
     @property
     def done(self) -> float:

@@ -6,6 +6,7 @@ called where they belong, between self- and cross-attention.
 
 It is trained narrower than any Stable Diffusion and then made as wide as one without a change in what it
 computes (`widen`): on two CPU cores a quarter of the work for each picture decides whether it learns at all.
+So every width follows from two, that of the stream and that of the context.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from deig_core.ide import sinusoid
 
 WIDTH = 160
 CONTEXT_WIDTH = 256
-TIME_WIDTH = 4 * WIDTH
 SINUSOID_WIDTH = 320  # as the host makes it
 HEADS = 8
 LATENT_CHANNELS = 4
@@ -33,17 +33,17 @@ Fuse = Callable[[BlockId, torch.Tensor], torch.Tensor]
 class Residual(nn.Module):
     """Two convolutions and the time embedding, with a skip connection."""
 
-    def __init__(self, into: int, out: int = WIDTH):
+    def __init__(self, into: int, out: int):
         super().__init__()
         self.in_layers = nn.Sequential(nn.GroupNorm(32, into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1))
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(TIME_WIDTH, out))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(4 * out, out))
         self.out_layers = nn.Sequential(
             nn.GroupNorm(32, out), nn.SiLU(), nn.Dropout(0.0), nn.Conv2d(out, out, 3, padding=1)
         )
         self.skip_connection = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """x: (B, into, h, w); time: (B, TIME_WIDTH) -> (B, out, h, w)."""
+        """x: (B, into, h, w); time: (B, 4 * out) -> (B, out, h, w)."""
         h = self.in_layers(x) + self.emb_layers(time)[..., None, None]
         return self.skip_connection(x) + self.out_layers(h)
 
@@ -71,15 +71,15 @@ class Attention(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, then the fuser, then cross-attention to the prompt, then a feed-forward net."""
 
-    def __init__(self, width: int = WIDTH):
+    def __init__(self, width: int, context_width: int):
         super().__init__()
         self.attn1 = Attention(width, width)
-        self.attn2 = Attention(width, CONTEXT_WIDTH)
+        self.attn2 = Attention(width, context_width)
         self.ff = FeedForward(width, 4 * width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
 
     def forward(self, x: torch.Tensor, context: torch.Tensor, fuse: Callable) -> torch.Tensor:
-        """x: (B, Q, width); context: (B, S, CONTEXT_WIDTH) -> (B, Q, width)."""
+        """x: (B, Q, width); context: (B, S, context_width) -> (B, Q, width)."""
         n = self.norm1(x)
         x = fuse(x + self.attn1(n, n))
         x = x + self.attn2(self.norm2(x), context)
@@ -89,12 +89,12 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """A transformer block over the places of a feature map."""
 
-    def __init__(self, block: BlockId, width: int = WIDTH):
+    def __init__(self, block: BlockId, width: int, context_width: int):
         super().__init__()
         self.block = block
         self.norm = nn.GroupNorm(32, width, eps=1e-6)
         self.proj_in = nn.Conv2d(width, width, 1)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(width)])
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(width, context_width)])
         self.proj_out = nn.Conv2d(width, width, 1)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor, fuse: Fuse) -> torch.Tensor:
@@ -106,18 +106,18 @@ class Transformer(nn.Module):
 
 
 class Downsample(nn.Module):
-    def __init__(self):
+    def __init__(self, width: int):
         super().__init__()
-        self.op = nn.Conv2d(WIDTH, WIDTH, 3, stride=2, padding=1)
+        self.op = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.op(x)
 
 
 class Upsample(nn.Module):
-    def __init__(self):
+    def __init__(self, width: int):
         super().__init__()
-        self.conv = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
@@ -128,6 +128,10 @@ class UNet(nn.Module):
 
     The module lists follow the checkpoint: `input_blocks`, `middle_block` and `output_blocks`, each block a
     list of its layers.
+
+    Args:
+        width: of the stream.
+        context_width: of the prompt's tokens.
     """
 
     FUSED_BLOCKS = (
@@ -137,31 +141,38 @@ class UNet(nn.Module):
         "output_blocks.1.1.transformer_blocks.0",
     )
 
-    def __init__(self):
+    def __init__(self, width: int = WIDTH, context_width: int = CONTEXT_WIDTH):
         super().__init__()
         self.time_embed = nn.Sequential(
-            nn.Linear(SINUSOID_WIDTH, TIME_WIDTH), nn.SiLU(), nn.Linear(TIME_WIDTH, TIME_WIDTH)
+            nn.Linear(SINUSOID_WIDTH, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
         )
+
+        def residual(into: int) -> Residual:
+            return Residual(into, width)
+
+        def transformer(*block) -> Transformer:
+            return Transformer(block, width, context_width)
+
         lists = nn.ModuleList
         self.input_blocks = lists(
             [
-                lists([nn.Conv2d(LATENT_CHANNELS, WIDTH, 3, padding=1)]),
-                lists([Residual(WIDTH)]),
-                lists([Downsample()]),
-                lists([Residual(WIDTH), Transformer(("input", 3, 0))]),
+                lists([nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1)]),
+                lists([residual(width)]),
+                lists([Downsample(width)]),
+                lists([residual(width), transformer("input", 3, 0)]),
             ]
         )
-        self.middle_block = lists([Residual(WIDTH), Transformer(("middle", 0, 0)), Residual(WIDTH)])
+        self.middle_block = lists([residual(width), transformer("middle", 0, 0), residual(width)])
         self.output_blocks = lists(
             [
-                lists([Residual(2 * WIDTH), Transformer(("output", 0, 0))]),
-                lists([Residual(2 * WIDTH), Transformer(("output", 1, 0)), Upsample()]),
-                lists([Residual(2 * WIDTH)]),
-                lists([Residual(2 * WIDTH)]),
+                lists([residual(2 * width), transformer("output", 0, 0)]),
+                lists([residual(2 * width), transformer("output", 1, 0), Upsample(width)]),
+                lists([residual(2 * width)]),
+                lists([residual(2 * width)]),
             ]
         )
         self.out = nn.Sequential(
-            nn.GroupNorm(32, WIDTH), nn.SiLU(), nn.Conv2d(WIDTH, LATENT_CHANNELS, 3, padding=1)
+            nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, LATENT_CHANNELS, 3, padding=1)
         )
 
     def forward(
@@ -176,7 +187,7 @@ class UNet(nn.Module):
         Args:
             x: (B, 4, h, w), noisy latents of unit variance.
             timesteps: (B,), 0 to 999.
-            context: (B, S, CONTEXT_WIDTH), tokens of the prompt.
+            context: (B, S, context_width), tokens of the prompt.
             fuse: what to do between self- and cross-attention; by default nothing.
 
         Returns:

@@ -1,0 +1,82 @@
+"""The small model as it is stored, for painting without a host: files read by the pack's own loaders.
+
+The UNet is training's, at the width that the host knows; adapter and text encoder are the pack's. So a picture
+needs PyTorch and transformers only, and is the one that a host would paint from the same noise.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from deig_core.adapter import BlockId, load_adapter
+from deig_core.checkpoint import read_adapter
+from deig_core.encoder_files import EncoderFiles
+from deig_core.text_encoder import load_encoder
+
+from .autoencoder import TAESD_BLOCKS, TAESD_WIDTH, Autoencoder, to_uint8
+from .model import Words, ground, sample, times_of_phrases
+from .scenes import Scene
+from .unet import UNet
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+CHECKPOINT, ADAPTER, TEXT_FOLDER = "checkpoint.safetensors", "deig.safetensors", "t5"
+
+UNET_PREFIX, AUTOENCODER_PREFIX = "model.diffusion_model.", "first_stage_model."
+WIDTH, CONTEXT_WIDTH = 320, 768
+
+
+class StoredDEIG:
+    """UNet, adapter, text encoder and autoencoder from the files of a folder, in float32.
+
+    Args:
+        folder: what `python -m demo.export` wrote.
+    """
+
+    def __init__(self, folder: Path = WEIGHTS):
+        checkpoint = load_file(folder / CHECKPOINT)
+        self.unet = UNet(WIDTH, CONTEXT_WIDTH)
+        self.unet.load_state_dict(_part(checkpoint, UNET_PREFIX))
+        self.unet.eval().requires_grad_(False)
+        self.autoencoder = Autoencoder((TAESD_WIDTH,) * 4, (1, *(TAESD_BLOCKS,) * 3))
+        self.autoencoder.load_state_dict(_part(checkpoint, AUTOENCODER_PREFIX))
+        self.autoencoder.eval().requires_grad_(False)
+        self.adapter = load_adapter(read_adapter(folder / ADAPTER, torch.float32))
+        self.text = load_encoder(EncoderFiles(TEXT_FOLDER, folder / TEXT_FOLDER), torch.float32)
+
+    def __call__(self, noisy: torch.Tensor, timesteps: torch.Tensor, words: Words) -> torch.Tensor:
+        """Predict the noise, as `model.SmallDEIG` does.
+
+        Args:
+            noisy: (B, 4, h, w)
+            timesteps: (B,), 0 to 999.
+            words: what the B scenes are told.
+
+        Returns:
+            (B, 4, h, w)
+        """
+        context = self.adapter.IDE(self.text.encode(words.prompts), timesteps)
+        tokens = self.adapter.IDE(self.text.encode(words.phrases), times_of_phrases(timesteps, words))
+        groups = ground(self.adapter, tokens, words)
+
+        def fuse(block: BlockId, image: torch.Tensor) -> torch.Tensor:
+            return self.adapter.fuser(block)(image, groups)
+
+        return self.unet(noisy, timesteps, context, fuse)
+
+    def paint(self, scenes: list[Scene], seed: int, steps: int, guidance: float, instances: bool = True):
+        """Paint scenes: (B, 128, 128, 3), uint8."""
+        latents = sample(self, scenes, seed, steps, guidance, instances, half=False)
+        return self.decode(latents)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """(B, 4, h, w) -> (B, 8h, 8w, 3), uint8."""
+        return to_uint8(self.autoencoder.decode(latents))
+
+
+def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Take what lies under a prefix, as float32, but for the host's own scale of latents."""
+    found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return {name: tensor.float() for name, tensor in found.items() if not name.startswith("vae_")}

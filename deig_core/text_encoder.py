@@ -308,18 +308,25 @@ def _check_complete(weights: EncoderWeights, t5: nn.Module):
 
 
 class FastTokenizer:
-    """T5's tokenizer from a tokenizer.json, by transformers."""
+    """T5's tokenizer as tokenizer.json has it.
+
+    Read without transformers' class for T5, which from version 5 on takes the pieces alone and builds the rest
+    itself: a folder's own way of treating capitals and spaces would be lost.
+    """
 
     def __init__(self, folder: Path):
-        from transformers import T5TokenizerFast
+        from tokenizers import Tokenizer
 
-        self.tokenizer = T5TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        # A file may ask for either; padding and cutting to length happen where phrases are read.
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
 
     def __len__(self) -> int:
-        return len(self.tokenizer)
+        return self.tokenizer.get_vocab_size()
 
     def __call__(self, phrases: list[str]) -> list[list[int]]:
-        return self.tokenizer(phrases, verbose=False).input_ids
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(phrases)]
 
 
 class SentencePieceTokenizer:

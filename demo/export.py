@@ -56,8 +56,7 @@ def export(model: SmallDEIG, encoder: Autoencoder, tokenizer: Path, folder: Path
     save_file(checkpoint_state(model, encoder), folder / CHECKPOINT, metadata={"format": "pt"})
     save_file(adapter_state(model), folder / ADAPTER, metadata={"format": "pt"})
     model.text.half().save_pretrained(folder / TEXT_FOLDER)
-    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        (folder / TEXT_FOLDER / file).write_bytes((tokenizer / file).read_bytes())
+    text.write_tokenizer(folder / TEXT_FOLDER, text.read_pieces(tokenizer))
     model.text.float()
 
 

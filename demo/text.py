@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import sentencepiece
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from .scenes import deal
@@ -82,28 +82,41 @@ def train_vocabulary(folder: Path, scenes: int = 3000):
             minloglevel=2,
         )
         pieces = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
-    _write_tokenizer(folder, [pieces.id_to_piece(i) for i in range(len(pieces))])
+    write_tokenizer(folder, [pieces.id_to_piece(i) for i in range(len(pieces))])
 
 
-def _write_tokenizer(folder: Path, pieces: list[str]):
-    """Write the pieces as tokenizer.json, which every version of transformers reads alike.
+def write_tokenizer(folder: Path, pieces: list[str]):
+    """Write the pieces as tokenizer.json, so that every version of transformers reads it alike.
 
     Every piece has the same score, so a word is split into as few as can be: one, if it is known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=2))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
     tokenizer.add_special_tokens(list(SPECIAL))
-    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = json.loads(tokenizer.to_str())
+    # Written out, as old versions of tokenizers know it: theirs has other fields than today's.
+    settings["decoder"] = {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True}
+    words = [{"type": "WhitespaceSplit"}, settings["decoder"]]
+    settings["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": words}
+    _write_json(folder / "tokenizer.json", settings)
     names = dict(zip(("pad_token", "eos_token", "unk_token"), SPECIAL, strict=True))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": LENGTH, **names}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
-    (folder / "special_tokens_map.json").write_text(json.dumps(names, indent=2) + "\n")
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": LENGTH}
+    _write_json(folder / "tokenizer_config.json", kind | names)
+    _write_json(folder / "special_tokens_map.json", names)
+
+
+def _write_json(path: Path, settings: dict):
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def read_pieces(folder: Path) -> list[str]:
+    """Return the pieces of a tokenizer folder, in the order of their numbers."""
+    settings = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return [piece for piece, _ in settings["model"]["vocab"]]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

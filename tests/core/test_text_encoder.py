@@ -249,6 +249,20 @@ def test_every_layout_is_found_and_read_as_transformers_reads_it(
     assert encoder.name == str(found[name].path)
 
 
+def test_a_tokenizer_file_is_read_as_it_stands(tmp_path, t5, tokenizer_folder):
+    """Its own treatment of capitals counts, and the length that it would pad or cut to does not."""
+    name = folder_full(tmp_path, t5, tokenizer_folder)
+    file = tmp_path / name / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    plain = load_encoder(find_encoders([tmp_path])[name], torch.float32).encode(["a red mug on a table"])
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.enable_padding(length=20)
+    tokenizer.enable_truncation(3)
+    tokenizer.save(str(file))
+    encoder = load_encoder(find_encoders([tmp_path])[name], torch.float32)
+    assert torch.equal(encoder.encode(["A red MUG on a table"]), plain)
+
+
 def one_encoder(tmp_path, t5, tokenizer_folder, dtype=torch.float32) -> TextEncoder:
     name = file_alone(tmp_path, t5, tokenizer_folder)
     return load_encoder(find_encoders([tmp_path])[name], dtype, tokenizer_folder)

@@ -14,7 +14,7 @@ from . import text
 from .autoencoder import Autoencoder, full_width
 from .curve import draw_curve
 from .model import SmallDEIG
-from .stored import ADAPTER, CHECKPOINT, TEXT_FOLDER
+from .place import ADAPTER, CHECKPOINT, TEXT_FOLDER
 from .widen import widen_adapter, widen_unet
 
 CURVE = "loss.png"

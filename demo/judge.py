@@ -33,7 +33,8 @@ class Verdict:
     Args:
         kind, texture, colours: what the picture shows, or None and () where nothing is.
         is_colour, is_kind, is_texture: whether that is what was asked for.
-        iou: of the box around what is painted with the box asked for.
+        iou: of the box around what is painted with the box asked for; None where other shapes' boxes leave
+            nothing of it to measure.
         leaked: share of the shape's pixels that have a colour of another shape of the scene and not its own.
     """
 
@@ -43,7 +44,7 @@ class Verdict:
     is_colour: bool
     is_kind: bool
     is_texture: bool
-    iou: float
+    iou: float | None
     leaked: float
 
     @property
@@ -179,7 +180,7 @@ def _best_template(area: np.ndarray, behind: np.ndarray, visible: np.ndarray) ->
     return min(costs, key=costs.get)
 
 
-def _painted_iou(seen: np.ndarray, scene: Scene, index: int) -> float:
+def _painted_iou(seen: np.ndarray, scene: Scene, index: int) -> float | None:
     """Compare the box asked for with the box around the painted pixels in and near it.
 
     Pixels within other shapes' boxes cannot be told apart from theirs, so both boxes are drawn around what
@@ -195,7 +196,7 @@ def _painted_iou(seen: np.ndarray, scene: Scene, index: int) -> float:
     main, second = coverage(shape.kind, shape.texture, x1 - x0, y1 - y0)
     wanted[y0:y1, x0:x1] = main + second > 0.5
     if not (wanted & near).any():
-        return 1.0  # wholly among other shapes: there is nothing to measure
+        return None
     return _iou(_bounds((seen < NOTHING) & near), _bounds(wanted & near))
 
 

@@ -17,11 +17,9 @@ from deig_core.text_encoder import load_encoder
 
 from .autoencoder import TAESD_BLOCKS, TAESD_WIDTH, Autoencoder, to_uint8
 from .model import Words, ground, sample, times_of_phrases
+from .place import ADAPTER, CHECKPOINT, TEXT_FOLDER, WEIGHTS
 from .scenes import Scene
 from .unet import UNet
-
-WEIGHTS = Path(__file__).resolve().parent / "weights"
-CHECKPOINT, ADAPTER, TEXT_FOLDER = "checkpoint.safetensors", "deig.safetensors", "t5"
 
 UNET_PREFIX, AUTOENCODER_PREFIX = "model.diffusion_model.", "first_stage_model."
 WIDTH, CONTEXT_WIDTH = 320, 768

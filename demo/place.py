@@ -1,0 +1,42 @@
+"""Where a ComfyUI finds the small model: the files of `demo/weights` under names of its own."""
+
+import os
+import shutil
+from pathlib import Path
+
+from .graph import Models
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+CHECKPOINT, ADAPTER, TEXT_FOLDER = "checkpoint.safetensors", "deig.safetensors", "t5"
+
+SMALL = Models("small-deig.safetensors", "small-deig.safetensors", "small-deig-t5")
+
+
+def weights_folder() -> Path:
+    """`demo/weights`, or another folder that DEIG_WEIGHTS names."""
+    return Path(os.environ.get("DEIG_WEIGHTS") or WEIGHTS)
+
+
+def place_weights(models: Path, weights: Path = WEIGHTS) -> Models:
+    """Put the small model into a ComfyUI's `models` folder, as links where the system allows, else as copies.
+
+    Args:
+        models: that folder; what is missing below it is made.
+        weights: what `python -m demo.export` wrote.
+
+    Returns:
+        The names under which ComfyUI lists it.
+    """
+    _link(weights / CHECKPOINT, models / "checkpoints" / SMALL.checkpoint)
+    _link(weights / ADAPTER, models / "deig" / SMALL.adapter)
+    for file in (weights / TEXT_FOLDER).iterdir():
+        _link(file, models / "text_encoders" / SMALL.text_encoder / file.name)
+    return SMALL
+
+
+def _link(file: Path, place: Path):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.symlink_to(file.resolve())
+    except OSError:  # Windows asks for a privilege
+        shutil.copyfile(file, place)

@@ -15,6 +15,15 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
 
+# Numbers in a feed-forward net's hidden tensor that are computed at once on a CPU: 5 MB of them in float32.
+CHUNK = 5 * 2**18
+
+# The CPU's attention, which also tells the logarithm of each row's sum of exponentials; torch's own
+# `scaled_dot_product_attention` runs it too, and keeps that to itself.
+_cpu_attention = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+# Its weight is 0, and unlike -inf it makes no row's sum 0.
+NEVER = -1e4
+
 
 class Grounded(NamedTuple):
     """Rows of a batch that share the same instances.
@@ -29,6 +38,9 @@ class Grounded(NamedTuple):
     rows: int
     objs: torch.Tensor | None = None
     bias: torch.Tensor | None = None
+
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 class GEGLU(nn.Module):
@@ -118,7 +130,7 @@ class Fuser(nn.Module):
         attn_gate = strength * torch.tanh(self.alpha_attn.to(x))
         dense_gate = strength * torch.tanh(self.alpha_dense.to(x))
         x = x + attn_gate * self._attend(self.norm1(x), groups)
-        return x + dense_gate * self.ff(self.norm2(x))
+        return x + dense_gate * self._feed_forward(self.norm2(x))
 
     def _attend(self, image: torch.Tensor, groups: Sequence[Grounded]) -> torch.Tensor:
         rows = [group.rows for group in groups]
@@ -138,10 +150,46 @@ class Fuser(nn.Module):
             for project in (self.attn.to_k, self.attn.to_v)
         )
         bias = repeat(group.bias.to(q), "n q -> q (n tokens)", tokens=group.objs.shape[1])
+        if _tells_log_sum_exp(q):
+            return _attend_apart(q, (k, v), (keys, values), bias)
         mask = F.pad(bias, (k.shape[2], 0))  # eq. 4: image tokens see all image tokens
         return F.scaled_dot_product_attention(
             q, torch.cat((k, keys), dim=2), torch.cat((v, values), dim=2), attn_mask=mask
         )
 
+    def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type != "cpu":
+            return self.ff(x)
+        # A CPU has the hidden tensor of some rows in its cache, and need not map new memory for that of all.
+        rows = max(CHUNK // self.ff.net["2"].in_features, 1)
+        return torch.cat([self.ff(part) for part in x.flatten(0, 1).split(rows)]).view_as(x)
+
     def _split_heads(self, x: torch.Tensor) -> torch.Tensor:
         return rearrange(x, "b s (heads d) -> b heads s d", heads=self.heads)
+
+
+def _tells_log_sum_exp(q: torch.Tensor) -> bool:
+    """Say whether attention to these queries can be had with its log-sum-exp, which passes no gradient on."""
+    return _cpu_attention is not None and q.device.type == "cpu" and not q.requires_grad
+
+
+def _attend_apart(
+    q: torch.Tensor, image: KeysValues, instances: KeysValues, bias: torch.Tensor
+) -> torch.Tensor:
+    """Attend to image tokens and to instances apart, and join the two: softmax over both is their mean, each
+    weighed by its sum of exponentials.
+
+    So the many image tokens need no mask: all see all of them (eq. 4).
+
+    Args:
+        q: (B, heads, Q, d)
+        image, instances: keys and values, (B, heads, Q, d) and (B, heads, S, d) each.
+        bias: (Q, S), added to the instances' logits.
+
+    Returns:
+        (B, heads, Q, d)
+    """
+    seen, seen_sum = _cpu_attention(q, *image)
+    told, told_sum = _cpu_attention(q, *instances, attn_mask=bias.clamp(min=NEVER))
+    share = torch.sigmoid(told_sum - seen_sum).to(seen)
+    return seen.lerp(told, share[..., None])

@@ -123,7 +123,9 @@ def compare_with_oracle(latent_size, halvings, groups, seed):
             )
             row += 1
 
-    assert (fuser(x, grounded, gate) - torch.stack(expected)).abs().max() <= 1e-5
+    # The second passes gradients on, for which attention to image and instances stays in one piece.
+    for tokens in (x, x.clone().requires_grad_()):
+        assert (fuser(tokens, grounded, gate) - torch.stack(expected)).abs().max() <= 1e-5
 
 
 @given(latent_sizes, st.integers(1, 3), groups_of_rows(most_instances=6), st.integers(0, 1000))

@@ -1,0 +1,42 @@
+"""A real ComfyUI in this process, and the pack as ComfyUI loads it: by path, under a name of its own."""
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Lives as long as the process: the host keeps the paths below it.
+_BASE = tempfile.TemporaryDirectory(prefix="deig-bench-")
+
+
+def open_host(path: Path, arguments: list[str]) -> Path:
+    """Put a ComfyUI on sys.path, let it read these arguments, and load the pack as `deig_pack`.
+
+    Both have a module `nodes`, so this repository leaves sys.path.
+
+    Args:
+        path: the folder with main.py.
+        arguments: as main.py takes them, for example ["--cpu"].
+
+    Returns:
+        A temporary folder, which stands in for ComfyUI's models, input and output folders.
+    """
+    sys.path[:] = [str(path)] + [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+    import comfy.options
+
+    argv = sys.argv
+    sys.argv = ["main.py", "--base-directory", _BASE.name, *arguments]
+    try:
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args  # noqa: F401  parses sys.argv when imported
+    finally:
+        sys.argv = argv
+
+    spec = importlib.util.spec_from_file_location(
+        "deig_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    sys.modules["deig_pack"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["deig_pack"])
+    return Path(_BASE.name)

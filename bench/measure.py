@@ -1,0 +1,63 @@
+"""How long a call takes and how much memory it adds at its peak, on the CPU or on an accelerator."""
+
+import ctypes
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass
+class Measured:
+    """Of each call: seconds, and bytes at the peak above what was there when it began (None: cannot be told)."""
+
+    seconds: list[float] = field(default_factory=list)
+    peak: list[int | None] = field(default_factory=list)
+
+
+@contextmanager
+def measuring(into: Measured, device: torch.device) -> Iterator[None]:
+    """Measure what runs inside, to the end of its work on the device."""
+    before = _start_peak(device)
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        yield
+        end.record()
+        end.synchronize()
+        into.seconds.append(start.elapsed_time(end) / 1000)
+    else:
+        start = time.perf_counter()
+        yield
+        into.seconds.append(time.perf_counter() - start)
+    into.peak.append(_end_peak(device, before))
+
+
+def _start_peak(device: torch.device) -> int | None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if not CLEAR.exists():
+        return None  # only Linux tells a process's peak anew
+    ctypes.CDLL(None).malloc_trim(0)  # else freed pages still count as ours
+    CLEAR.write_text("5")
+    return _status("VmRSS")
+
+
+def _end_peak(device: torch.device, before: int | None) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) - before
+    return None if before is None else _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024

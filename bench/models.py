@@ -1,0 +1,96 @@
+"""Models of Stable Diffusion 1.5's and DEIG's full sizes with random weights, and what they are told."""
+
+import comfy.gligen
+import comfy.model_detection
+import comfy.model_management
+import comfy.ops
+import torch
+from comfy.model_patcher import ModelPatcher
+from deig_pack.deig_core.adapter import load_adapter
+from deig_pack.deig_core.grounding import EncodedText, Grounding, Instances, Refiner
+from deig_pack.deig_core.regions import Region, Regions
+from deig_pack.demo.standins import State, draw_weights
+from deig_pack.tests.core.released import adapter_shapes
+
+SD15 = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "context_dim": 768,
+    "num_heads": 8,
+    "adm_in_channels": None,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "use_temporal_attention": False,
+    "use_temporal_resblock": False,
+    "legacy": False,
+}
+TEXT_WIDTH, TEXT_TOKENS = 2048, 128
+ENCODER = "random features"
+
+
+def patcher_of(module: torch.nn.Module) -> ModelPatcher:
+    device = comfy.model_management.get_torch_device()
+    return ModelPatcher(
+        module, load_device=device, offload_device=comfy.model_management.unet_offload_device()
+    )
+
+
+def full_unet(dtype: torch.dtype) -> ModelPatcher:
+    """The host's own model of SD1.5: 860 M parameters."""
+    config = comfy.model_detection.model_config_from_unet_config({**SD15, "dtype": dtype})
+    config.set_inference_dtype(dtype, None)
+    model = config.get_model({}, "").eval()
+    unet = model.diffusion_model
+    shapes = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
+    unet.load_state_dict({name: t.to(dtype) for name, t in draw_weights(shapes, seed=0).items()}, assign=True)
+    return patcher_of(model.requires_grad_(False))
+
+
+def adapter_state(dtype: torch.dtype) -> State:
+    """Weights under the released checkpoint's names: 297 M parameters."""
+    return {name: tensor.to(dtype) for name, tensor in draw_weights(adapter_shapes(), seed=1).items()}
+
+
+def full_adapter(state: State) -> tuple[Refiner, ModelPatcher]:
+    adapter = load_adapter(state, operations=comfy.ops.manual_cast)
+    return Refiner(adapter), patcher_of(adapter)
+
+
+def full_gligen(state: State, dtype: torch.dtype) -> ModelPatcher:
+    """The host's GLIGEN. Its weights have the names and shapes of DEIG's, so it gets the very same."""
+    return patcher_of(comfy.gligen.load_gligen(state).to(dtype).requires_grad_(False))
+
+
+def layout(count: int) -> Regions:
+    """So many boxes with sides of a fifth to a half of the picture, the same for a count."""
+    random = torch.Generator().manual_seed(count)
+    regions = []
+    for number in range(count):
+        width, height = (0.2 + 0.3 * torch.rand(2, generator=random)).tolist()
+        x, y = torch.rand(2, generator=random).tolist()
+        left, top = x * (1 - width), y * (1 - height)
+        regions.append(Region(f"thing number {number}", (left, top, left + width, top + height)))
+    return tuple(regions)
+
+
+def features(phrases: tuple[str, ...]) -> EncodedText:
+    """What a text encoder as wide as Flan-T5-XL might say."""
+    random = torch.Generator().manual_seed(len(phrases))
+    return EncodedText(phrases, torch.randn(len(phrases), TEXT_TOKENS, TEXT_WIDTH, generator=random), ENCODER)
+
+
+def grounding(refiner: Refiner, count: int) -> Grounding:
+    regions = layout(count)
+    return Grounding(refiner, Instances(regions, features(tuple(region.phrase for region in regions))))
+
+
+def conditioning(seed: int, **options) -> list:
+    """One entry of CLIP conditioning, as far as a sampler can tell."""
+    return [[torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(seed)), options]]

@@ -1,0 +1,202 @@
+"""What DEIG costs, against what it replaces. `python run.py bench` calls this.
+
+    python -m bench.speed --host COMFYUI --out FOLDER
+
+Everything is measured in one run: the same host, the same random weights at full size, the same boxes, one
+denoising of positive and negative together. Cases take turns, so that a machine that slows down slows all of
+them, and the best of a case's rounds counts.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .host import open_host
+from .measure import Measured, measuring
+from .report import Bar, say_bars, say_table, write_curves
+
+COUNTS = (1, 8, 30)
+DENSE_COUNT = 3  # at which the dense formulation is compared
+AREA_COUNT = 8  # at which regional prompting is
+SIZES = {"512x512": (64, 64), "768x512": (64, 96)}  # latent rows and columns
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+UNCACHED_TIMESTEP = 421.0  # one that no case has
+
+
+def measure_calls(on, latent_size: tuple[int, int], rounds: int, name: str) -> list:
+    from .cases import all_cases
+
+    cases = list(all_cases(on, latent_size, COUNTS, DENSE_COUNT, AREA_COUNT))
+    with tqdm(total=len(cases) * (rounds + 1), desc=name, unit="call") as bar:
+        for number in range(rounds + 1):
+            for case in cases:
+                bar.set_postfix_str(str(case))
+                # In the first round tokens are computed; later ones remember them.
+                case.call(latent_size, into=case.calls if number else None)
+                bar.update()
+    return cases
+
+
+def measure_tokens(on, dtype: torch.dtype) -> float:
+    """Seconds to compute the tokens of the most instances for a timestep that was not met before."""
+    from .models import grounding
+
+    text, device = grounding(on.refiner, max(COUNTS)).instances.text, on.adapter.load_device
+    ide_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+    measured = Measured()
+    for number in range(3):
+        with measuring(measured, device):
+            on.refiner.tokens(text, UNCACHED_TIMESTEP + number, device, ide_dtype)
+    return min(measured.seconds)
+
+
+def count_second_seed(on) -> int:
+    """IDE evaluations that a second seed makes, over four steps of a small picture."""
+    from .cases import deig
+
+    case = deig(on, DENSE_COUNT)
+    case.call((16, 16), seed=1, steps=4)
+    before = on.refiner.evaluated
+    case.call((16, 16), seed=2, steps=4)
+    return on.refiner.evaluated - before
+
+
+def probe(name: str, host: Path) -> dict:
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.probes", name, "--host", str(host)], capture_output=True, text=True
+    )
+    if run.returncode:
+        raise RuntimeError(run.stderr[-2000:])
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def rows_of(cases: list, size: str, dtype: str) -> list[dict]:
+    by_way = {(case.way, case.count): case for case in cases}
+    plain = by_way["plain", 0]
+    return [
+        {
+            "size": size,
+            "dtype": dtype,
+            "way": case.way,
+            "count": case.count,
+            "seconds": case.seconds,
+            "over_plain": case.seconds / plain.seconds,
+            "peak": case.peak,
+            "peak_over_plain": None if case.peak is None else case.peak - plain.peak,
+        }
+        for case in cases
+    ]
+
+
+def bars_of(rows: list[dict], size: str, dtype: str, tokens: float) -> list[Bar]:
+    """Compare one size's figures with what the project promises."""
+    found = {(row["way"], row["count"]): row for row in rows if (row["size"], row["dtype"]) == (size, dtype)}
+
+    def over(way, count, other, other_count) -> float:
+        return found[way, count]["seconds"] / found[other, other_count]["seconds"]
+
+    where = f"{size}, {dtype}"
+    bars = [
+        Bar("DEIG, N = 1, over the plain call", where, over("DEIG", 1, "plain", 0), at_most=1.55),
+        Bar(
+            "DEIG, N = 1, over the fusers with no instances", where, over("DEIG", 1, "DEIG", 0), at_most=1.08
+        ),
+        Bar("DEIG, N = 30 over N = 1", where, over("DEIG", 30, "DEIG", 1), at_most=1.05),
+        Bar("dense formulation over DEIG, N = 3", where, over("dense", 3, "DEIG", 3), at_least=2),
+        *(
+            Bar(f"DEIG over GLIGEN, N = {count}", where, over("DEIG", count, "GLIGEN", count), at_most=1)
+            for count in COUNTS
+        ),
+        Bar("area conditionings over DEIG, N = 8", where, over("areas", 8, "DEIG", 8), at_least=4),
+        Bar("masked conditionings over DEIG, N = 8", where, over("masks", 8, "DEIG", 8), at_least=4),
+        Bar(
+            "tokens of 30 instances, uncached, of a call",
+            where,
+            tokens / found["DEIG", 30]["seconds"],
+            at_most=0.08,
+        ),
+    ]
+    extra, dense_extra = (found[way, 3]["peak_over_plain"] for way in ("DEIG", "dense"))
+    if extra is not None:
+        share = max(extra, 0) / dense_extra
+        bars.append(Bar("extra memory over the dense formulation's, N = 3", where, share, at_most=1 / 8))
+    return bars
+
+
+def measure(options: argparse.Namespace) -> dict:
+    open_host(options.host, ["--use-pytorch-cross-attention"] + ["--cpu"] * (not torch.cuda.is_available()))
+    import comfy.model_management
+
+    from .cases import Models
+    from .text import measure_text
+
+    device = comfy.model_management.get_torch_device()
+    dtypes = options.dtype or (["fp32"] if device.type == "cpu" else ["bf16", "fp16"])
+    rows, bars, second_seed = [], [], 0
+    for dtype in dtypes:
+        print(f"Making models of full size, {dtype} ...", flush=True)
+        on = Models(DTYPES[dtype])
+        for size in options.size or SIZES:
+            cases = measure_calls(on, SIZES[size], options.rounds, f"{size}, {dtype}")
+            rows += rows_of(cases, size, dtype)
+            bars += bars_of(rows, size, dtype, measure_tokens(on, DTYPES[dtype]))
+        second_seed = count_second_seed(on)
+        del on, cases
+        comfy.model_management.unload_all_models()
+    print("Encoding phrases at Flan-T5-XL's size ...", flush=True)
+    text = measure_text()
+    imported, adapter = probe("import", options.host), probe("adapter", options.host)
+    bars += [
+        Bar("IDE evaluations for a second seed", "", second_seed, at_most=0),
+        Bar("phrases encoded after a box was moved", "of 10", text["a box moved"]["encoded"], at_most=0),
+        Bar("phrases encoded after one changed", "of 10", text["a phrase changed"]["encoded"], at_most=1),
+        Bar("importing the pack, ms", "", imported["seconds"] * 1000, at_most=150),
+        Bar("transformers imported with it", "", imported["transformers"], at_most=0),
+    ]
+    if adapter["peak"] is not None:
+        above = (adapter["peak"] - adapter["size"]) / 1e6
+        bars.append(Bar("loading the adapter, MB above its size", "fp16", above, at_most=300))
+    return {
+        "machine": {
+            "device": str(device),
+            "name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "rounds": options.rounds,
+        },
+        "calls": rows,
+        "text": text,
+        "import": imported,
+        "adapter": adapter,
+        "bars": [bar.as_dict() for bar in bars],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--host", type=Path, required=True, help="ComfyUI's folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for speed.json and speed.png")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each case is measured")
+    parser.add_argument("--size", choices=SIZES, action="append", help="only this size (default: both)")
+    parser.add_argument("--dtype", choices=DTYPES, action="append", help="default: what the device is for")
+    options = parser.parse_args()
+    with torch.inference_mode():
+        result = measure(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "speed.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_curves(result, options.out / "speed.png")
+    say_table(result)
+    say_bars(result)
+    print(f"\nFigures: {options.out / 'speed.json'}\nCurves:  {options.out / 'speed.png'}")
+
+
+if __name__ == "__main__":
+    main()

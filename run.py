@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The two commands of this repository, with nothing needed but Python 3.10 or later.
 
-    python run.py demo    paint one picture in a real ComfyUI, with small stand-in models
+    python run.py demo    paint one picture with the small model, in a real ComfyUI
     python run.py test    check the sources and run the tests, on every ComfyUI that is found
 
 Each makes the environments it needs in your cache folder (set DEIG_CACHE to have them elsewhere) and uses
@@ -346,13 +346,19 @@ def raise_when_ended():
 
 
 def demo(options: argparse.Namespace) -> int:
-    hosts = find_hosts()
-    host = hosts[0] if hosts else install_host()
-    say(f"Using {host} in {host.path}")
-    python = host_environment(host)
-    return run_child(
-        [str(python), "-m", "demo.show", "--host", str(host.path), "--out", str(options.out.resolve())]
-    )
+    try:
+        hosts = find_hosts()
+        host = hosts[0] if hosts else install_host()
+        python = host_environment(host)
+        say(f"Using {host} in {host.path}")
+        where = ["--host", str(host.path)]
+    except Failure as failure:
+        if os.environ.get("COMFYUI_PATH"):
+            raise  # whoever names a ComfyUI wants that one
+        say(f"{failure}\nPainting without ComfyUI, through the training pipeline.")
+        needs = requirement_lines(ROOT / "demo" / "requirements.txt")
+        python, where = environment("painting without ComfyUI", needs, install), []
+    return run_child([str(python), "-m", "demo.show", *where, "--out", str(options.out.resolve())])
 
 
 # test
@@ -465,9 +471,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     demo_parser = commands.add_parser(
         "demo",
-        help="paint one picture in a real ComfyUI, with small stand-in models",
-        description="Starts a ComfyUI server of its own, runs one graph with small stand-in models, and saves the "
-        "layout and the picture side by side.",
+        help="paint one picture with the small model, in a real ComfyUI",
+        description="Starts a ComfyUI server of its own, paints with the small model of demo/weights, and saves the "
+        "layout, the picture, and the same seed without DEIG side by side. Where no ComfyUI can be had, it paints "
+        "the same through the training pipeline.",
     )
     demo_parser.add_argument(
         "--out", type=Path, default=ROOT / "out" / "demo.png", help="the PNG to write (default: out/demo.png)"

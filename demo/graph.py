@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-PICTURE, LAYOUT = "picture", "layout"
+PICTURE, LAYOUT, PLAIN = "picture", "layout", "plain picture"
 
 
 @dataclass(frozen=True)
 class Models:
-    """Names as ComfyUI lists them, and what to tell the user about them."""
+    """Names as ComfyUI lists them."""
 
     checkpoint: str
     adapter: str
     text_encoder: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -102,3 +101,15 @@ def demo_graph(models: Models, scene: Scene) -> dict[str, dict[str, Any]]:
         "drawing": node("DEIG_PreviewRegions", regions=["region", 0], **size),
         LAYOUT: node("SaveImage", images=["drawing", 0], filename_prefix="layout"),
     }
+
+
+def comparing_graph(models: Models, scene: Scene) -> dict[str, dict[str, Any]]:
+    """The same graph with one output more, `PLAIN`: the picture of the same seed without DEIG."""
+    graph = demo_graph(models, scene)
+    plain = {
+        "plain model": node("DEIG_ApplyToModel", **graph["model"]["inputs"] | {"strength": 0.0}),
+        "plain sampler": node("KSampler", **graph["sampler"]["inputs"] | {"model": ["plain model", 0]}),
+        "plain image": node("VAEDecode", samples=["plain sampler", 0], vae=["checkpoint", 2]),
+        PLAIN: node("SaveImage", images=["plain image", 0], filename_prefix="plain"),
+    }
+    return graph | plain

@@ -6,15 +6,11 @@ from pathlib import Path
 
 from .graph import Models
 
-WEIGHTS = Path(__file__).resolve().parent / "weights"
+# DEIG_WEIGHTS names another folder, to try a run's weights before they are kept here.
+WEIGHTS = Path(os.environ.get("DEIG_WEIGHTS") or Path(__file__).resolve().parent / "weights")
 CHECKPOINT, ADAPTER, TEXT_FOLDER = "checkpoint.safetensors", "deig.safetensors", "t5"
 
 SMALL = Models("small-deig.safetensors", "small-deig.safetensors", "small-deig-t5")
-
-
-def weights_folder() -> Path:
-    """`demo/weights`, or another folder that DEIG_WEIGHTS names."""
-    return Path(os.environ.get("DEIG_WEIGHTS") or WEIGHTS)
 
 
 def place_weights(models: Path, weights: Path = WEIGHTS) -> Models:

@@ -1,6 +1,7 @@
-"""Paint one picture in a real ComfyUI server and save it beside its layout. `run.py demo` calls this.
+"""Paint one picture with the small model and save it beside its layout. `run.py demo` calls this.
 
-python -m demo.show --host COMFYUI --out PICTURE.png
+python -m demo.show --out PICTURE.png --host COMFYUI    in a real ComfyUI server
+python -m demo.show --out PICTURE.png                   without one, through the training pipeline
 """
 
 import argparse
@@ -10,75 +11,76 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from PIL import Image
 
-from . import standins
-from .graph import LAYOUT, PICTURE, Models, Scene, demo_graph
-from .server import ComfyServer, ExecutionFailed, Progress, PromptRejected, StartFailed, install_pack
+from .place import WEIGHTS, place_weights
+from .scenes import SIZE, Scene, Shape
+from .sheet import draw_sheet
 
 SCENE = Scene(
-    prompt="a kitchen table by a window, a mug, a lamp and a cat",
-    negative="blurry, low quality",
-    instances=(
-        ("a red ceramic mug with white polka dots", 0.04, 0.55, 0.26, 0.36),
-        ("a sleeping orange tabby cat with a blue collar", 0.33, 0.5, 0.34, 0.4),
-        ("a brass desk lamp with a green glass shade", 0.7, 0.1, 0.26, 0.72),
+    shapes=(
+        Shape("circle", "dotted", ("red", "white"), (0.05, 0.06, 0.47, 0.48), "a red circle with white dots"),
+        Shape(
+            "square",
+            "checked",
+            ("purple", "white"),
+            (0.54, 0.54, 0.94, 0.94),
+            "a purple and white checked square",
+        ),
+        Shape("star", "plain", ("yellow",), (0.55, 0.06, 0.93, 0.44), "a yellow star"),
+        Shape("ring", "plain", ("green",), (0.1, 0.58, 0.44, 0.92), "a plain green ring"),
     ),
-    size=384,
-    steps=8,
+    ground=("grey",),
+    split="plain",
+    prompt="shapes on a grey ground",
 )
-STANDIN_NOTE = (
-    "The models are stand-ins with random weights: the picture is noise-like texture, not a scene. It shows that\n"
-    "the whole graph runs in a real ComfyUI, not what DEIG paints. For that, put the real files in place (README)."
-)
-GAP = 12  # pixels between the two pictures
+STEPS, GUIDANCE, SEED = 20, 3.0, 1
+TITLES = ("layout", "painted with DEIG", "same seed without DEIG")
 
 
-def make_standins(host: Path, models: Path) -> Models:
-    """Write random models of the real layouts below ComfyUI's `models` folder."""
-    names = Models("standin.safetensors", "standin.safetensors", "standin-t5", STANDIN_NOTE)
-    checkpoint = standins.checkpoint_state(standins.FAST)
-    standins.save_state(models / "checkpoints" / names.checkpoint, checkpoint, torch.float16)
-    standins.save_state(models / "deig" / names.adapter, standins.adapter_state(standins.FAST), torch.float16)
-    tokenizer = host / "comfy" / "text_encoders" / "t5_tokenizer"
-    standins.write_t5_folder(models / "text_encoders" / names.text_encoder, tokenizer)
-    return names
+def paint_in_host(host: Path, weights: Path) -> list[Image.Image]:
+    """Run the graph in a ComfyUI server of its own: layout, picture, and the same seed without DEIG."""
+    # Here, because the server needs aiohttp, which a machine without ComfyUI may lack.
+    from .graph import LAYOUT, PICTURE, PLAIN, comparing_graph
+    from .graph import Scene as Told
+    from .server import ComfyServer, install_pack
 
-
-def report(progress: Progress):
-    step = f"step {progress.step} of {progress.steps}" if progress.steps else ""
-    print(f"  {progress.node:<24} {step}".rstrip(), flush=True)
-
-
-def side_by_side(images: list[Image.Image]) -> Image.Image:
-    """Join images from left to right with a white gap, scaled up to the height of the tallest."""
-    height = max(image.height for image in images)
-    images = [image.resize((image.width * height // image.height, height)) for image in images]
-    width = sum(image.width for image in images) + GAP * (len(images) - 1)
-    sheet = Image.new("RGB", (width, height), "white")
-    left = 0
-    for image in images:
-        sheet.paste(image, (left, 0))
-        left += image.width + GAP
-    return sheet
-
-
-def show(host: Path, out: Path):
+    instances = tuple(
+        (shape.phrase, x0, y0, round(x1 - x0, 6), round(y1 - y0, 6))
+        for shape, (x0, y0, x1, y1) in ((shape, shape.box) for shape in SCENE.shapes)
+    )
+    told = Told(SCENE.prompt, "", instances, SIZE, STEPS, GUIDANCE, SEED)
     with tempfile.TemporaryDirectory(prefix="deig-demo-", ignore_cleanup_errors=True) as folder:
         base = Path(folder)
-        print("Making stand-in models ...", flush=True)
-        models = make_standins(host, base / "models")
+        models = place_weights(base / "models", weights)
         install_pack(base)
         print("Starting ComfyUI ...", flush=True)
         with ComfyServer(host, base) as server:
             print(f"ComfyUI answers on {server.address}; running the graph", flush=True)
-            result = server.run(demo_graph(models, SCENE), report)
-            files = [server.view(result.outputs[name]["images"][0]) for name in (LAYOUT, PICTURE)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    side_by_side([Image.open(io.BytesIO(file)) for file in files]).save(out)
-    print(models.note)
-    print(f"The layout and the picture: {out}")
+            result = server.run(comparing_graph(models, told), report)
+            files = [server.view(result.outputs[name]["images"][0]) for name in (LAYOUT, PICTURE, PLAIN)]
+    return [Image.open(io.BytesIO(file)) for file in files]
+
+
+def report(progress):
+    step = f"step {progress.step} of {progress.steps}" if progress.steps else ""
+    print(f"  {progress.node:<24} {step}".rstrip(), flush=True)
+
+
+def paint_without_host(weights: Path) -> list[Image.Image]:
+    """Paint the same by PyTorch and the core alone."""
+    from deig_core.draw import draw_regions
+    from deig_core.regions import Region
+
+    from .stored import StoredDEIG
+
+    print("Painting ...", flush=True)
+    model = StoredDEIG(weights)
+    layout = draw_regions(tuple(Region(shape.phrase, shape.box) for shape in SCENE.shapes), SIZE, SIZE)
+    pictures = [
+        model.paint([SCENE], SEED, STEPS, GUIDANCE, with_deig=with_deig)[0] for with_deig in (True, False)
+    ]
+    return [layout, *(Image.fromarray(picture) for picture in pictures)]
 
 
 def leave(number, _):
@@ -86,19 +88,33 @@ def leave(number, _):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", type=Path, required=True, help="ComfyUI's folder")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--host", type=Path, help="ComfyUI's folder; without it, paint through the training pipeline"
+    )
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="what demo.export wrote")
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, leave)
     try:
-        show(options.host, options.out)
-    except (StartFailed, PromptRejected, ExecutionFailed) as failure:
+        if options.host:
+            pictures, painter = paint_in_host(options.host, options.weights), f"ComfyUI in {options.host}"
+        else:
+            pictures, painter = paint_without_host(options.weights), "the training pipeline, without ComfyUI"
+    except RuntimeError as failure:  # the server's: it did not start, refused the graph, or a node raised
         print(failure)
         return 1
     except KeyboardInterrupt:
         return 130
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    words = [f"{number}  {shape.phrase}" for number, shape in enumerate(SCENE.shapes, start=1)]
+    words.append(f"prompt: {SCENE.prompt}")
+    draw_sheet([pictures], TITLES, [words], cell=384).save(options.out)
+    print(f"Painted by {painter}, with the small model of demo/weights (a few shapes are all it knows).")
+    print(f"The layout, the picture, and the same seed without DEIG: {options.out}")
     return 0
 
 

@@ -54,19 +54,27 @@ class StoredDEIG:
         Returns:
             (B, 4, h, w)
         """
-        context = self.adapter.IDE(self.text.encode(words.prompts), timesteps)
         tokens = self.adapter.IDE(self.text.encode(words.phrases), times_of_phrases(timesteps, words))
         groups = ground(self.adapter, tokens, words)
 
         def fuse(block: BlockId, image: torch.Tensor) -> torch.Tensor:
             return self.adapter.fuser(block)(image, groups)
 
-        return self.unet(noisy, timesteps, context, fuse)
+        return self.unet(noisy, timesteps, self._context(timesteps, words), fuse)
 
-    def paint(self, scenes: list[Scene], seed: int, steps: int, guidance: float, instances: bool = True):
+    def without_deig(self, noisy: torch.Tensor, timesteps: torch.Tensor, words: Words) -> torch.Tensor:
+        """Predict the noise from the prompts alone; no fuser runs, as in a host at strength 0."""
+        return self.unet(noisy, timesteps, self._context(timesteps, words))
+
+    def _context(self, timesteps: torch.Tensor, words: Words) -> torch.Tensor:
+        return self.adapter.IDE(self.text.encode(words.prompts), timesteps)
+
+    def paint(
+        self, scenes: list[Scene], seed: int, steps: int, guidance: float, with_deig: bool = True
+    ) -> np.ndarray:
         """Paint scenes: (B, 128, 128, 3), uint8."""
-        latents = sample(self, scenes, seed, steps, guidance, instances, half=False)
-        return self.decode(latents)
+        model = self if with_deig else self.without_deig
+        return self.decode(sample(model, scenes, seed, steps, guidance, half=False))
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> np.ndarray:

@@ -226,6 +226,14 @@ class Placement:
         self.strengths = torch.tensor([region.strength for region in regions])
         self.inside = [bool(place.any()) for place in cells]
         self._biases: dict[tuple, torch.Tensor] = {}
+        self._boxes: dict[tuple, torch.Tensor] = {}
+
+    def boxes_of(self, chosen: tuple[int, ...], device: torch.device) -> torch.Tensor:
+        """Return the boxes of n regions, (n, 4), xyxy, fractions of the latent or the crop."""
+        key = (chosen, device)
+        if key not in self._boxes:
+            self._boxes[key] = self.boxes[list(chosen)].to(device)
+        return self._boxes[key]
 
     def bias(self, chosen: tuple[int, ...], grid: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
         """Return what is added to the logits between image tokens and instances.
@@ -295,10 +303,11 @@ def instance_tokens(
     if not chosen:
         return (), None
     # All phrases go to the IDE, so that a region's start or a crop never causes a second evaluation.
-    tokens = grounding.refiner.tokens(grounding.instances.text, timestep, device, dtype)[list(chosen)]
-    boxes = placement.boxes[list(chosen)].to(device)
+    tokens = grounding.refiner.tokens(grounding.instances.text, timestep, device, dtype)
+    # One by one: an index made of numbers would have to be copied to the device.
+    tokens = torch.stack([tokens[i] for i in chosen])
     with torch.no_grad():
-        return chosen, grounding.refiner.adapter.position_net(tokens, boxes)
+        return chosen, grounding.refiner.adapter.position_net(tokens, placement.boxes_of(chosen, device))
 
 
 @dataclass(eq=False)
@@ -313,6 +322,7 @@ class CallGrounding:
     adapter: Adapter
     groups: Sequence[GroundedRows]
     _at_grid: dict = field(default_factory=dict, init=False)
+    _strengths: float | torch.Tensor | None = field(default=None, init=False)
 
     def fuse(self, x: torch.Tensor, block: BlockId, grid: tuple[int, int]) -> torch.Tensor:
         """Run a block's fuser.
@@ -333,8 +343,7 @@ class CallGrounding:
         return fuser(x, self._at_grid[grid], self._strength(x))
 
     def _strength(self, x: torch.Tensor) -> float | torch.Tensor:
-        strengths = {group.strength for group in self.groups}
-        if len(strengths) == 1:
-            return strengths.pop()
-        each = [group.strength for group in self.groups for _ in range(group.rows)]
-        return x.new_tensor(each)[:, None, None]
+        if self._strengths is None:
+            each = [group.strength for group in self.groups for _ in range(group.rows)]
+            self._strengths = each[0] if len(set(each)) == 1 else x.new_tensor(each)[:, None, None]
+        return self._strengths

@@ -289,7 +289,9 @@ def _ground_call(
     """APPLY_MODEL wrapper: compute what this call's rows need, for the sigma that is being denoised."""
     call = None
     if deig is not None:
-        stretches = list(_stretches(deig, t.tolist(), executor.class_obj.model_sampling.timestep(t).tolist()))
+        # In one piece, because each look at a value waits for the device.
+        times = torch.stack((t, executor.class_obj.model_sampling.timestep(t).to(t))).tolist()
+        stretches = list(_stretches(deig, *times))
         compute = x.device, _ide_dtype(executor.class_obj)
         if deig[0].prompt is not None:
             c_crossattn = torch.cat([stretch.context(*compute) for stretch in stretches])

@@ -198,7 +198,7 @@ def test_exit_code_tells_of_failures(run, monkeypatch, capsys, bad):
 
 
 def test_arguments_of_test_go_to_pytest(run):
-    assert run.parse_arguments(["test", "-x", "-k", "ide"]).pytest_arguments == ["-x", "-k", "ide"]
+    assert run.parse_arguments(["test", "-x", "-k", "ide"]).further == ["-x", "-k", "ide"]
 
 
 def test_unknown_arguments_of_demo_are_refused(run, capsys):

@@ -44,17 +44,20 @@ def adapter_state(model: SmallDEIG, stored: torch.dtype = STORED) -> dict[str, t
     }
 
 
-def export(model: SmallDEIG, encoder: Autoencoder, tokenizer: Path, folder: Path):
+def export(
+    model: SmallDEIG, encoder: Autoencoder, tokenizer: Path, folder: Path, stored: torch.dtype = STORED
+):
     """Write everything.
 
     Args:
         model, encoder: what to write.
         tokenizer: the folder that `text.train_vocabulary` wrote.
         folder: where to.
+        stored: the type of the matrices.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(checkpoint_state(model, encoder), folder / CHECKPOINT, metadata={"format": "pt"})
-    save_file(adapter_state(model), folder / ADAPTER, metadata={"format": "pt"})
+    save_file(checkpoint_state(model, encoder, stored), folder / CHECKPOINT, metadata={"format": "pt"})
+    save_file(adapter_state(model, stored), folder / ADAPTER, metadata={"format": "pt"})
     model.text.half().save_pretrained(folder / TEXT_FOLDER)
     text.write_tokenizer(folder / TEXT_FOLDER, text.read_pieces(tokenizer))
     model.text.float()

@@ -16,8 +16,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bench.host import open_host
-
 from .judge import Verdict, judge
 from .place import WEIGHTS
 from .scenes import FIRST_SCENE, Scene, deal, draw, pixel_box
@@ -131,6 +129,8 @@ _variants: Variants | None = None  # of a worker process
 
 def _start_worker(host: Path, weights: Path, sampling: Sampling, threads: int):
     global _variants
+    from bench.host import open_host
+
     open_host(host, ["--cpu", "--verbose", "ERROR"])
     import torch
 

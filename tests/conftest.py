@@ -1,6 +1,7 @@
 """Loads the pack once, under the name `deig_pack`, with the repository root off sys.path.
 
-The host has a module `nodes` of its own, so this pack's `nodes` may only be reached through the package.
+The host has a module `nodes` of its own, so this pack's `nodes` may only be reached through the package. What is
+run from the repository root (`python -m demo.train`) imports `deig_core` by that name, so it is there as well.
 """
 
 import importlib.util
@@ -10,15 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def load_pack():
+def load_package(name: str, folder: Path):
     spec = importlib.util.spec_from_file_location(
-        "deig_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     module = importlib.util.module_from_spec(spec)
-    sys.modules["deig_pack"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
 
 
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 if "deig_pack" not in sys.modules:
-    load_pack()
+    load_package("deig_pack", ROOT)
+    load_package("deig_core", ROOT / "deig_core")

@@ -1,0 +1,116 @@
+"""The judge of painted pictures, on pictures of which the truth is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from deig_pack.demo.judge import judge
+from deig_pack.demo.scenes import COLOURS, SIZE, Scene, Shape, deal, draw, pixel_box
+
+RED = Shape("square", "plain", ("red",), (0.1, 0.1, 0.5, 0.5), "a red square")
+STAR = Shape("star", "plain", ("yellow",), (0.55, 0.55, 0.95, 0.95), "a yellow star")
+RING = Shape(
+    "ring", "striped", ("green", "white"), (0.55, 0.05, 0.95, 0.45), "a green and white striped ring"
+)
+SCENE = Scene((RED, STAR, RING), ("grey",), "plain", "shapes on a grey ground")
+
+
+def with_shape(index: int, **changes) -> Scene:
+    shapes = list(SCENE.shapes)
+    shapes[index] = replace(shapes[index], **changes)
+    return replace(SCENE, shapes=tuple(shapes))
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    """On rendered pictures of 80 scenes, and the same with noise as strong as a decoder's."""
+    rng = np.random.default_rng(0)
+    found = []
+    for seed in range(80):
+        scene = deal(seed, kept_out=seed % 4 == 3)
+        noisy = draw(scene) + rng.normal(0, 12, (SIZE, SIZE, 3))
+        for picture in (draw(scene), noisy.clip(0, 255).astype(np.uint8)):
+            judgement = judge(picture, scene)
+            assert judgement.outside < 0.01
+            found += judgement.shapes
+    return found
+
+
+@pytest.mark.parametrize("attribute", ["is_colour", "is_kind", "is_texture"])
+def test_rendered_pictures_are_judged_right(verdicts, attribute):
+    assert len(verdicts) > 400
+    assert np.mean([getattr(verdict, attribute) for verdict in verdicts]) >= 0.99
+
+
+def test_rendered_shapes_fit_their_boxes_and_do_not_leak(verdicts):
+    ious = [verdict.iou for verdict in verdicts if verdict.iou is not None]
+    assert len(ious) > 0.95 * len(verdicts) and np.mean(ious) > 0.97
+    assert np.mean([verdict.leaked for verdict in verdicts]) < 0.005
+
+
+@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize(
+    "attribute, wrong",
+    [
+        ("is_colour", {"colours": ("blue", "orange")}),
+        ("is_kind", {"kind": "circle"}),
+        ("is_texture", {"texture": "checked", "colours": ("white", "black")}),
+    ],
+)
+def test_a_wrong_attribute_is_noticed_and_only_there(index, attribute, wrong):
+    if "texture" not in wrong:
+        wrong = {name: value[: len(SCENE.shapes[index].colours)] if name == "colours" else value
+                 for name, value in wrong.items()}  # fmt: skip
+    found = judge(draw(with_shape(index, **wrong)), SCENE).shapes
+    assert not getattr(found[index], attribute)
+    assert all(verdict.is_all for i, verdict in enumerate(found) if i != index)
+
+
+def test_what_is_seen_is_named():
+    picture = draw(with_shape(0, kind="cross", texture="dotted", colours=("purple", "white")))
+    verdict = judge(picture, SCENE).shapes[0]
+    assert (verdict.kind, verdict.texture, set(verdict.colours)) == ("cross", "dotted", {"purple", "white"})
+
+
+def test_a_missing_shape_is_noticed():
+    without = replace(SCENE, shapes=SCENE.shapes[1:])
+    found = judge(draw(without), SCENE).shapes
+    assert found[0].kind is None and not found[0].is_all and found[0].iou == 0
+    assert all(verdict.is_all for verdict in found[1:])
+
+
+def test_all_counts_only_if_every_attribute_is_right():
+    blue = judge(draw(with_shape(0, colours=("blue",))), SCENE).shapes[0]
+    assert blue.is_kind and blue.is_texture and not blue.is_all
+
+
+def test_iou_is_that_of_the_boxes():
+    picture = draw(with_shape(0, box=(0.1, 0.1, 0.4, 0.5)))  # three quarters as wide
+    assert judge(picture, SCENE).shapes[0].iou == pytest.approx(0.75, abs=0.03)
+
+
+def test_a_shape_among_others_has_no_iou():
+    cover = replace(RED, kind="circle", colours=("blue",), box=(0.1, 0.1, 0.5, 0.48))
+    scene = replace(SCENE, shapes=(replace(RED, kind="circle"), cover))
+    assert judge(draw(scene), scene).shapes[0].iou is None
+
+
+def test_another_shapes_colour_is_a_leak_and_a_strangers_is_not():
+    x0, y0, x1, y1 = pixel_box(RED.box)
+    for colour, leaked in (("yellow", 0.25), ("purple", 0.0)):
+        picture = draw(SCENE)
+        picture[y0 : y1 - (y1 - y0) // 2, x0 : x1 - (x1 - x0) // 2] = COLOURS[colour]
+        assert judge(picture, SCENE).shapes[0].leaked == pytest.approx(leaked, abs=0.02)
+
+
+def test_colour_between_the_boxes_is_a_leak():
+    picture = draw(SCENE)
+    assert judge(picture, SCENE).outside == 0
+    picture[80:120, 10:60] = COLOURS["red"]
+    outside = SIZE**2 - sum((1 + 4 / 51) ** 2 * 51**2 for _ in SCENE.shapes)  # boxes with two pixels of grace
+    assert judge(picture, SCENE).outside == pytest.approx(2000 / outside, rel=0.05)
+
+
+def test_pictures_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"\(64, 64, 3\); judged are pictures of \(128, 128, 3\)"):
+        judge(np.zeros((64, 64, 3), dtype=np.uint8), SCENE)

@@ -1,0 +1,94 @@
+"""The figures of the small model: how they are summed up, and that parts are taken away and nothing else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from deig_pack.deig_core.raster import cell_places
+from deig_pack.deig_core.regions import Mask, Region
+from deig_pack.demo.judge import judge
+from deig_pack.demo.quality import (
+    FULL,
+    KEPT_OUT,
+    NO_DEIG,
+    NO_MASK,
+    VARIANTS,
+    Job,
+    Painted,
+    bars_of,
+    box_mask,
+    jobs_of,
+    results_of,
+    sheet_of,
+    tables,
+)
+from deig_pack.demo.scenes import deal, draw, draw_ground
+
+JOBS = jobs_of(layouts=30, tried=8, kept_out=8)
+
+
+def painted_by_code(job: Job) -> Painted:
+    """What a perfect model would paint, and without DEIG a perfect ground alone."""
+    scene = job.scene
+    picture = draw(scene)
+    if job.variant == NO_DEIG or job.variant == "no instances":
+        picture = draw_ground(scene.ground, scene.split).astype(np.uint8)
+    if job.variant == NO_MASK and len(scene.shapes) > 1:  # every shape in the colours of another
+        shapes = scene.shapes
+        others = [
+            replace(a, colours=b.colours * 2) for a, b in zip(shapes, shapes[1:] + shapes[:1], strict=True)
+        ]
+        picture = draw(replace(scene, shapes=tuple(others)))
+    judgement = judge(picture, scene)
+    return Painted(job, picture, judgement.shapes, judgement.outside)
+
+
+@pytest.fixture(scope="module")
+def painted():
+    return [painted_by_code(job) for job in JOBS]
+
+
+def test_every_variant_paints_the_same_layouts():
+    full = {(job.seed, job.kept_out) for job in JOBS if job.variant == FULL}
+    assert len(full) == 38
+    for variant in VARIANTS:
+        tried = {(job.seed, job.kept_out) for job in JOBS if job.variant == variant}
+        assert tried == full or (tried < full and len(tried) == 10)
+
+
+def test_a_perfect_model_meets_every_bar(painted):
+    results = results_of(painted)
+    assert all(bar.met for bar in bars_of(results))
+    assert results[FULL][KEPT_OUT].layouts == 8
+    counts = [figures.instances for group, figures in results[FULL].items() if group.isdigit()]
+    assert (
+        sum(counts)
+        == results[FULL]["all"].instances
+        == sum(len(deal(1_000_000 + i).shapes) for i in range(30))
+    )
+
+
+def test_a_model_that_paints_nothing_meets_none(painted):
+    bare = {(one.job.seed, one.job.kept_out): one for one in painted if one.job.variant == NO_DEIG}
+    same = [replace(bare[key], job=replace(bare[key].job, variant=v)) for key in bare for v in VARIANTS]
+    assert not any(bar.met for bar in bars_of(results_of(same)))
+
+
+def test_tables_and_sheet_show_everything(painted):
+    results = results_of(painted)
+    text = tables(results, bars_of(results))
+    assert all(name in text for name in (*VARIANTS, *results[FULL]))
+    rows = (
+        len({len(one.shapes) for one in painted if one.job.variant == NO_DEIG and not one.job.kept_out}) + 1
+    )
+    assert sheet_of(painted).height > rows * 256
+
+
+def test_a_place_without_its_box_is_the_same_place():
+    """The mask that stands in for a box, when the position net is not told it, is just that box."""
+    for seed in range(30):
+        for shape in deal(seed).shapes:
+            masked = Region(shape.phrase, (0, 0, 1, 1), mask=Mask(box_mask(shape.box)))
+            places = cell_places([Region(shape.phrase, shape.box), masked], (16, 16))
+            assert torch.equal(places[0], places[1])

@@ -7,22 +7,21 @@ import pytest
 import torch
 from deig_pack.deig_core.raster import cell_places
 from deig_pack.deig_core.regions import Mask, Region
-from deig_pack.demo.judge import judge
-from deig_pack.demo.quality import (
+from deig_pack.demo.figures import (
     FULL,
     KEPT_OUT,
     NO_DEIG,
+    NO_INSTANCES,
     NO_MASK,
     VARIANTS,
     Job,
     Painted,
     bars_of,
-    box_mask,
-    jobs_of,
     results_of,
-    sheet_of,
     tables,
 )
+from deig_pack.demo.judge import judge
+from deig_pack.demo.quality import box_mask, jobs_of, sheet_of
 from deig_pack.demo.scenes import deal, draw, draw_ground
 
 JOBS = jobs_of(layouts=30, tried=8, kept_out=8)
@@ -32,7 +31,7 @@ def painted_by_code(job: Job) -> Painted:
     """What a perfect model would paint, and without DEIG a perfect ground alone."""
     scene = job.scene
     picture = draw(scene)
-    if job.variant == NO_DEIG or job.variant == "no instances":
+    if job.variant in (NO_DEIG, NO_INSTANCES):
         picture = draw_ground(scene.ground, scene.split).astype(np.uint8)
     if job.variant == NO_MASK and len(scene.shapes) > 1:  # every shape in the colours of another
         shapes = scene.shapes

@@ -346,17 +346,25 @@ def raise_when_ended():
 # demo
 
 
-def demo(options: argparse.Namespace) -> int:
+def demo_host() -> Host | None:
+    """A ComfyUI to paint in, installed where there is none; None where that fails."""
+    hosts = find_hosts()
     try:
-        hosts = find_hosts()
-        host = hosts[0] if hosts else install_host()
-        python = host_environment(host)
-        say(f"Using {host} in {host.path}")
-        where = ["--host", str(host.path)]
-    except Failure as failure:
+        return hosts[0] if hosts else install_host()
+    except Failure:
         if os.environ.get("COMFYUI_PATH"):
             raise  # whoever names a ComfyUI wants that one
-        say(f"{failure}\nPainting without ComfyUI, through the training pipeline.")
+        say(f"comfy-cli could not install ComfyUI.\n{how_to_get_a_host()}")
+        return None
+
+
+def demo(options: argparse.Namespace) -> int:
+    host = demo_host()
+    if host:
+        say(f"Using {host} in {host.path}")
+        python, where = host_environment(host), ["--host", str(host.path)]
+    else:
+        say("Painting without ComfyUI, through the training pipeline.")
         needs = requirement_lines(ROOT / "demo" / "requirements.txt")
         python, where = environment("painting without ComfyUI", needs, install), []
     return run_child([str(python), "-m", "demo.show", *where, "--out", str(options.out.resolve())])

@@ -201,6 +201,34 @@ def test_arguments_of_test_go_to_pytest(run):
     assert run.parse_arguments(["test", "-x", "-k", "ide"]).further == ["-x", "-k", "ide"]
 
 
+def run_demo(run, monkeypatch) -> list[str]:
+    """The command that the demo would run, without making environments."""
+    commands = []
+    monkeypatch.setattr(run, "environment", lambda purpose, needs, make: Path("python"))
+    monkeypatch.setattr(run, "run_child", commands.append)
+    run.demo(run.parse_arguments(["demo"]))
+    return commands[0]
+
+
+def test_the_demo_paints_in_the_first_host(run, monkeypatch):
+    host = make_host(run.Path.home() / "comfy" / "ComfyUI")
+    (host / "requirements.txt").touch()
+    command = run_demo(run, monkeypatch)
+    assert command[command.index("--host") + 1] == str(host)
+
+
+def test_the_demo_paints_without_a_host_where_none_can_be_installed(run, monkeypatch, capsys):
+    monkeypatch.setattr(run, "quietly", lambda command: subprocess.CompletedProcess(command, 1, "no network"))
+    assert "--host" not in run_demo(run, monkeypatch)
+    assert "without ComfyUI" in capsys.readouterr().out
+
+
+def test_a_named_host_that_is_not_there_stops_the_demo(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "nowhere"))
+    with pytest.raises(run.Failure, match="nowhere"):
+        run_demo(run, monkeypatch)
+
+
 def test_unknown_arguments_of_demo_are_refused(run, capsys):
     with pytest.raises(SystemExit):
         run.parse_arguments(["demo", "--size", "512"])

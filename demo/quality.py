@@ -158,13 +158,13 @@ def sheet_of(painted: Sequence[Painted]):
 # -- command ------------------------------------------------------------------------------------------------
 
 
-def jobs_of(layouts: int, tried: int, kept_out: int) -> list[Job]:
+def jobs_of(layouts: int, tried: int, kept_out: int, first_seed: int = FIRST_SEED) -> list[Job]:
     """List what to paint: the full model on all layouts, each other on the first `tried`; kept-out ones too."""
     jobs = []
     for variant in VARIANTS:
         usual, unusual = (layouts, kept_out) if variant == FULL else (min(tried, layouts), kept_out // 4)
-        jobs += [Job(FIRST_SEED + i, False, variant) for i in range(usual)]
-        jobs += [Job(FIRST_SEED + i, True, variant) for i in range(unusual)]
+        jobs += [Job(first_seed + i, False, variant) for i in range(usual)]
+        jobs += [Job(first_seed + i, True, variant) for i in range(unusual)]
     return jobs
 
 
@@ -172,7 +172,24 @@ def host_version(host: Path) -> str:
     return re.search(r'__version__ = "(.+?)"', (host / "comfyui_version.py").read_text()).group(1)
 
 
-def main():
+def write_results(folder: Path, painted: Sequence[Painted], settings: dict) -> str:
+    """Write quality.json, quality.md and sheet.png into a folder, and return the tables."""
+    results = results_of(painted)
+    bars = bars_of(results)
+    figures = {
+        name: {group: asdict(figures) for group, figures in groups.items()}
+        for name, groups in results.items()
+    }
+    record = {**settings, "variants": VARIANTS, "figures": figures, "bars": [asdict(bar) for bar in bars]}
+    text = tables(results, bars)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "quality.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / "quality.md").write_text(text, encoding="utf-8")
+    sheet_of(painted).save(folder / "sheet.png")
+    return text
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", type=Path, required=True, help="ComfyUI's folder, the one with main.py")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="what demo.export wrote")
@@ -180,41 +197,30 @@ def main():
     parser.add_argument("--layouts", type=int, default=200, help="held-out layouts")
     parser.add_argument("--tried", type=int, default=60, help="of these, how many are painted with parts off")
     parser.add_argument(
-        "--kept-out", type=int, default=80, help="layouts of combinations kept out of training"
+        "--kept-out", type=int, default=80, help="layouts of combinations training never showed"
     )
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="choose others to try settings on")
     parser.add_argument("--steps", type=int, default=Sampling.steps)
     parser.add_argument("--guidance", type=float, default=Sampling.guidance)
     parser.add_argument("--workers", type=int, default=2, help="processes that paint at once")
-    options = parser.parse_args()
+    return parser.parse_args()
 
+
+def main():
+    options = parse_arguments()
     started = time.monotonic()
-    jobs = jobs_of(options.layouts, options.tried, options.kept_out)
+    jobs = jobs_of(options.layouts, options.tried, options.kept_out, options.first_seed)
     sampling = Sampling(options.steps, options.guidance)
     painted = paint_all(jobs, options.host.resolve(), options.weights.resolve(), sampling, options.workers)
-    results = results_of(painted)
-    bars = bars_of(results)
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = {
+    seconds = round(time.monotonic() - started)
+    settings = {
         "host": f"ComfyUI {host_version(options.host)}",
         "sampling": {"sampler": "euler", "scheduler": "ddim_uniform", **asdict(sampling)},
-        "first_seed": FIRST_SEED,
-        "seconds": round(time.monotonic() - started),
-        "variants": VARIANTS,
-        "figures": {
-            name: {group: asdict(figures) for group, figures in groups.items()}
-            for name, groups in results.items()
-        },
-        "bars": [asdict(bar) for bar in bars],
+        "first_seed": options.first_seed,
+        "seconds": seconds,
     }
-    (options.out / "quality.json").write_text(json.dumps(record, indent=2) + "\n")
-    text = tables(results, bars)
-    (options.out / "quality.md").write_text(text)
-    sheet_of(painted).save(options.out / "sheet.png")
-    print(text)
-    print(
-        f"{len(jobs)} pictures in {record['seconds']} s; quality.json, quality.md and sheet.png: {options.out}"
-    )
+    print(write_results(options.out, painted, settings))
+    print(f"{len(jobs)} pictures in {seconds} s; quality.json, quality.md and sheet.png: {options.out}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import pytest
 import torch
 from deig_pack.demo import autoencoder, text
 from deig_pack.demo.curve import draw_curve
-from deig_pack.demo.export import export
+from deig_pack.demo.export import CURVE, MOST_BYTES, export
 from deig_pack.demo.model import SmallDEIG, extract, noise_schedule, sample, words_of
+from deig_pack.demo.place import ADAPTER, CHECKPOINT, TEXT_FOLDER, WEIGHTS
 from deig_pack.demo.scenes import deal, draw
 from deig_pack.demo.stored import StoredDEIG
 from deig_pack.demo.unet import UNet
@@ -131,6 +132,16 @@ def test_the_pack_reads_the_text_encoder_with_capitals_and_spaces_as_people_type
     assert relative(stored.text.encode(phrases), expected) < 1e-4
     assert torch.equal(
         stored.text.encode([" A Red  CIRCLE with white dots "])[0], stored.text.encode(phrases)[0]
+    )
+
+
+@pytest.mark.skipif(not (WEIGHTS / CHECKPOINT).exists(), reason=f"the small model is not in {WEIGHTS}")
+def test_the_weights_in_the_repository_are_small_and_say_what_they_are():
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MOST_BYTES
+    card = (WEIGHTS / "README.md").read_text(encoding="utf-8")
+    assert (
+        all(f"`{name}" in card for name in (CHECKPOINT, ADAPTER, TEXT_FOLDER, CURVE)) and "TODO" not in card
     )
 
 

@@ -55,7 +55,7 @@ class Recipe:
         seed: of weights, noise and scenes.
     """
 
-    samples: int = 160_000
+    samples: int = 200_000
     batch: int = 16
     rate: float = 5e-4
     warm_up: int = 100

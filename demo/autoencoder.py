@@ -171,24 +171,39 @@ def _loss(model: Autoencoder, crops: torch.Tensor, done: float) -> torch.Tensor:
     return 3 * F.mse_loss(painted, crops) + done * F.l1_loss(painted, crops) + guide
 
 
-def train(minutes: float, seed: int = 0, scenes_per_step: int = 4, rate: float = 2e-3) -> Autoencoder:
+def train(minutes: float, seed: int = 0) -> Autoencoder:
     """Train an autoencoder on drawn scenes for so many minutes."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     model = Autoencoder().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
+    _fit(model, minutes, seed, rate=2e-3, begin=0.0)
+    return model.to(memory_format=torch.contiguous_format).eval()
+
+
+def train_decoder(model: Autoencoder, minutes: float, seed: int = 1):
+    """Train the decoder further, for the latents as they are."""
+    model.train().to(memory_format=torch.channels_last)
+    model.taesd_encoder.requires_grad_(False)
+    torch.manual_seed(seed)
+    _fit(model, minutes, seed, rate=1.2e-3, begin=0.7)
+    model.to(memory_format=torch.contiguous_format).eval()
+
+
+def _fit(model: Autoencoder, minutes: float, seed: int, rate: float, begin: float, scenes_per_step: int = 4):
+    """Train what takes gradients; `begin` is how far training is when this begins, 0 to 1."""
+    rng = np.random.default_rng(seed)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99), fused=True)
     start, done = time.monotonic(), 0.0
     with tqdm(total=100, desc="autoencoder", unit="%") as bar:
         while done < 1:
             crops = _crops(rng, scenes_per_step).to(memory_format=torch.channels_last)
-            loss = _loss(model, crops, done)
+            loss = _loss(model, crops, begin + (1 - begin) * done)
             optimiser.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
             for group in optimiser.param_groups:
                 group["lr"] = rate * min(1, done * 50) * 0.5 * (1 + np.cos(np.pi * done))
             optimiser.step()
             done = min((time.monotonic() - start) / 60 / minutes, 1)
             bar.update(100 * done - bar.n)
             bar.set_postfix(loss=f"{loss.item():.4f}")
-    return model.to(memory_format=torch.contiguous_format).eval()

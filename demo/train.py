@@ -285,12 +285,14 @@ class Run:
 
 
 def prepare(folder: Path, minutes: float, seed: int):
-    """Train the vocabulary and the autoencoder, unless they are there."""
+    """Train the vocabulary and the autoencoder, its decoder half as long again, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "t5" / "tokenizer.json").exists():
         text.train_vocabulary(folder / "t5")
     if not (folder / "autoencoder.pt").exists():
-        torch.save(autoencoder.train(minutes, seed).state_dict(), folder / "autoencoder.pt")
+        encoder = autoencoder.train(minutes, seed)
+        autoencoder.train_decoder(encoder, minutes / 2)
+        torch.save(encoder.state_dict(), folder / "autoencoder.pt")
 
 
 def main():

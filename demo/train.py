@@ -32,6 +32,7 @@ from . import autoencoder, text
 from .curve import draw_curve
 from .model import SmallDEIG, Words, noise_schedule, sample, words_of
 from .scenes import FIRST_SCENE, Scene, deal, draw
+from .widen import query_scale
 
 logger = logging.getLogger(__name__)
 
@@ -135,14 +136,16 @@ def stored_weights(model: nn.Module, active: bool) -> Iterator[None]:
     if not active:
         yield
         return
-    parameters = [p for name, p in model.named_parameters() if not name.startswith("text.")]
-    whole = [parameter.data for parameter in parameters]
-    for parameter in parameters:
-        parameter.data = parameter.data.to(STORED).to(parameter.dtype)
+    rounded = [(name, p) for name, p in model.named_parameters() if not name.startswith("text.")]
+    whole = [parameter.data for _, parameter in rounded]
+    for name, parameter in rounded:
+        # What is rounded is what widening makes of it.
+        scale = query_scale(name)
+        parameter.data = (scale * parameter.data).to(STORED).to(parameter.dtype) / scale
     try:
         yield
     finally:
-        for parameter, data in zip(parameters, whole, strict=True):
+        for (_, parameter), data in zip(rounded, whole, strict=True):
             parameter.data = data
 
 

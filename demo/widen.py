@@ -21,6 +21,13 @@ HIDDEN_WIDTH = 1280  # of the UNet's feed-forward nets
 State = dict[str, torch.Tensor]
 
 
+def query_scale(name: str) -> float:
+    """Return what a parameter of the small model is multiplied by when it is widened."""
+    if ".to_q." not in name:
+        return 1.0
+    return (CONTEXT_TIMES if ".IDE." in name else TIMES) ** 0.5
+
+
 def _twin_rows(weight: torch.Tensor, times: int = TIMES) -> torch.Tensor:
     """Let every output channel appear several times."""
     return weight.repeat_interleave(times, dim=0)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 GB = 1e9
+TIMES = (1, 1.5, 2, 3, 5, 10, 20)  # the plain call; shown on the axis
 COLOURS = {"DEIG": "#d55e00", "GLIGEN": "#0072b2", "areas": "#009e73"}
 DENSE_COLOURS = {"dense": "#cc79a7", "dense, fused kernel": "#e69f00", "masks": "#56b4e9"}
 
@@ -67,22 +68,23 @@ def write_curves(result: dict, path: Path):
     from matplotlib import pyplot
 
     groups = list(dict.fromkeys((row["size"], row["dtype"]) for row in result["calls"]))
-    figure, axes = pyplot.subplots(len(groups), 2, figsize=(11, 4 * len(groups)), squeeze=False)
+    figure, axes = pyplot.subplots(
+        len(groups), 2, figsize=(11, 4 * len(groups)), squeeze=False, layout="constrained"
+    )
     for (size, dtype), (time, memory) in zip(groups, axes, strict=True):
         rows = [row for row in result["calls"] if (row["size"], row["dtype"]) == (size, dtype)]
         time.set(title=f"{size}, {dtype}: time", ylabel="over the plain call", yscale="log")
         memory.set(title=f"{size}, {dtype}: memory", ylabel="peak above the plain call's, GB")
         _draw(time, rows, "over_plain", 1)
         _draw(memory, [row for row in rows if row["peak_over_plain"] is not None], "peak_over_plain", GB)
-        time.yaxis.set_major_formatter("{x:g}")
-        time.yaxis.set_minor_formatter("{x:g}")
+        time.set_yticks(TIMES, labels=[f"{times:g}" for times in TIMES])
+        time.minorticks_off()
     for axis in axes.flat:
         axis.set_xlabel("instances")
         axis.grid(alpha=0.3)
-    axes[0, 0].legend()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     machine = result["machine"]
     figure.suptitle(f"{machine['device']} {machine['name']}, torch {machine['torch']}")
-    figure.tight_layout()
     figure.savefig(path, dpi=110)
 
 

@@ -49,7 +49,7 @@ class Sampling:
     """How pictures are painted: Euler on the host's ddim_uniform schedule."""
 
     steps: int = 16
-    guidance: float = 3.0
+    guidance: float = 4.0
 
 
 # -- painting, in processes of their own --------------------------------------------------------------------

@@ -34,7 +34,7 @@ SCENE = Scene(
     split="plain",
     prompt="shapes on a grey ground",
 )
-STEPS, GUIDANCE, SEED = 20, 3.0, 1
+STEPS, GUIDANCE, SEED = 20, 4.0, 1
 TITLES = ("layout", "painted with DEIG", "same seed without DEIG")
 
 

@@ -19,14 +19,10 @@ from .sheet import draw_sheet
 
 SCENE = Scene(
     shapes=(
-        Shape("circle", "dotted", ("red", "white"), (0.05, 0.06, 0.47, 0.48), "a red circle with white dots"),
         Shape(
-            "square",
-            "checked",
-            ("purple", "white"),
-            (0.54, 0.54, 0.94, 0.94),
-            "a purple and white checked square",
+            "circle", "striped", ("red", "white"), (0.05, 0.06, 0.47, 0.48), "a red circle with white stripes"
         ),
+        Shape("square", "plain", ("purple",), (0.54, 0.54, 0.94, 0.94), "a purple square"),
         Shape("star", "plain", ("yellow",), (0.55, 0.06, 0.93, 0.44), "a yellow star"),
         Shape("ring", "plain", ("green",), (0.1, 0.58, 0.44, 0.92), "a plain green ring"),
     ),
@@ -34,7 +30,7 @@ SCENE = Scene(
     split="plain",
     prompt="shapes on a grey ground",
 )
-STEPS, GUIDANCE, SEED = 20, 4.0, 1
+STEPS, GUIDANCE, SEED = 20, 4.0, 4
 TITLES = ("layout", "painted with DEIG", "same seed without DEIG")
 
 

@@ -1,4 +1,5 @@
-"""A real ComfyUI in this process, and the pack as ComfyUI loads it: by path, under a name of its own."""
+"""A real ComfyUI in this process, for benchmarks and tests, and the pack as ComfyUI loads it: by path, under a name
+of its own."""
 
 import importlib.util
 import sys
@@ -8,11 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Lives as long as the process: the host keeps the paths below it.
-_BASE = tempfile.TemporaryDirectory(prefix="deig-bench-")
+_BASE = tempfile.TemporaryDirectory(prefix="deig-host-")
 
 
 def open_host(path: Path, arguments: list[str]) -> Path:
-    """Put a ComfyUI on sys.path, let it read these arguments, and load the pack as `deig_pack`.
+    """Put a ComfyUI on sys.path, let it read these arguments, and load the pack as `deig_pack` if it is not.
 
     Both have a module `nodes`, so this repository leaves sys.path.
 
@@ -34,9 +35,14 @@ def open_host(path: Path, arguments: list[str]) -> Path:
     finally:
         sys.argv = argv
 
+    if "deig_pack" not in sys.modules:
+        _load_pack()
+    return Path(_BASE.name)
+
+
+def _load_pack():
     spec = importlib.util.spec_from_file_location(
         "deig_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
     sys.modules["deig_pack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["deig_pack"])
-    return Path(_BASE.name)

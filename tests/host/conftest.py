@@ -6,8 +6,6 @@ with the packages that the host asks for). Without it every module here is skipp
 
 import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from deig_pack.bench.host import open_host
 from deig_pack.demo import standins
 from PIL import Image, ImageDraw
 
@@ -70,29 +69,16 @@ def read_version(path: Path) -> str:
     return re.search(r'__version__ = "(.+?)"', text).group(1)
 
 
-# Lives as long as the process: the host keeps the paths below it.
-BASE = tempfile.TemporaryDirectory(prefix="deig-host-")
-
-
 def prepare_host() -> ComfyHost:
     """Put the host on sys.path and let it parse a command line of ours instead of pytest's."""
-    sys.path.insert(0, str(HOST_PATH))
-    import comfy.options
-
-    argv = sys.argv
-    sys.argv = ["main.py", "--cpu", "--base-directory", BASE.name]
-    try:
-        comfy.options.enable_args_parsing()
-        import comfy.cli_args  # noqa: F401  parses sys.argv when imported
-    finally:
-        sys.argv = argv
+    base = open_host(HOST_PATH, ["--cpu"])
     import torch
 
     # As main.py does, before the host's nodes.py puts comfy/utils.py in its way.
     import utils.extra_config  # noqa: F401
 
     torch.set_num_threads(2)
-    return ComfyHost(HOST_PATH, read_version(HOST_PATH), Path(BASE.name))
+    return ComfyHost(HOST_PATH, read_version(HOST_PATH), base)
 
 
 # Before any test module is imported: they import the host at their top.

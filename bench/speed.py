@@ -44,19 +44,20 @@ def measure_calls(on, latent_size: tuple[int, int], rounds: int, name: str) -> l
     return cases
 
 
-def measure_tokens(on, dtype: torch.dtype) -> float:
+def measure_tokens(on) -> float:
     """Seconds to compute the tokens of the most instances for a timestep that was not met before."""
     from deig_pack.deig_core.grounding import Refiner
+    from deig_pack.nodes.sampling import ide_dtype
 
     from .models import grounding
 
     text, device = grounding(on.refiner, max(COUNTS)).instances.text, on.adapter.load_device
-    ide_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+    dtype = ide_dtype(on.unet.model)
     measured = Measured()
     for _ in range(3):
         forgetful = Refiner(on.refiner.adapter)
         with measuring(measured, device):
-            forgetful.tokens(text, TIMESTEP, device, ide_dtype)
+            forgetful.tokens(text, TIMESTEP, device, dtype)
     return min(measured.seconds)
 
 
@@ -149,7 +150,7 @@ def measure(options: argparse.Namespace) -> dict:
         for size in options.size or SIZES:
             cases = measure_calls(on, SIZES[size], options.rounds, f"{size}, {dtype}")
             rows += rows_of(cases, size, dtype)
-            bars += bars_of(rows, size, dtype, measure_tokens(on, DTYPES[dtype]))
+            bars += bars_of(rows, size, dtype, measure_tokens(on))
         second_seed = count_second_seed(on)
         del on, cases
         comfy.model_management.unload_all_models()

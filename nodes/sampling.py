@@ -292,7 +292,7 @@ def _ground_call(
         # In one piece, because each look at a value waits for the device.
         times = torch.stack((t, executor.class_obj.model_sampling.timestep(t).to(t))).tolist()
         stretches = list(_stretches(deig, *times))
-        compute = x.device, _ide_dtype(executor.class_obj)
+        compute = x.device, ide_dtype(executor.class_obj)
         if deig[0].prompt is not None:
             c_crossattn = torch.cat([stretch.context(*compute) for stretch in stretches])
         groups = [stretch.instances(tuple(x.shape[-2:]), *compute) for stretch in stretches]
@@ -302,7 +302,7 @@ def _ground_call(
     return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
 
-def _ide_dtype(model: comfy.model_base.BaseModel) -> torch.dtype:
+def ide_dtype(model: comfy.model_base.BaseModel) -> torch.dtype:
     """Compute the IDE in bfloat16 for models that do, else in float32.
 
     Its squared ReLU can leave float16's range, and its share of the work is small and done once a timestep.

@@ -213,7 +213,6 @@ def sample(
     seed: int = 0,
     steps: int = 20,
     guidance: float = 3.0,
-    instances: bool = True,
     half: bool = True,
 ) -> torch.Tensor:
     """Paint scenes with DDIM.
@@ -224,14 +223,13 @@ def sample(
         seed: of the noise.
         steps: how many.
         guidance: classifier-free guidance scale; 1 leaves the negative prompt out.
-        instances: False paints from the prompts alone.
         half: compute in bfloat16.
 
     Returns:
         (B, 4, 16, 16), latents.
     """
     alphas = noise_schedule()
-    told = words_of(scenes, [instances] * len(scenes), [scene.prompt for scene in scenes])
+    told = words_of(scenes, [True] * len(scenes), [scene.prompt for scene in scenes])
     untold = words_of(scenes, [False] * len(scenes), [""] * len(scenes))
     x = torch.randn(len(scenes), 4, LATENT, LATENT, generator=torch.Generator().manual_seed(seed))
     times = sampling_times(steps)

@@ -30,13 +30,12 @@ from tqdm import tqdm
 
 from . import autoencoder, text
 from .curve import draw_curve
+from .export import CURVE, STORED
 from .model import SmallDEIG, Words, noise_schedule, sample, words_of
 from .scenes import FIRST_SCENE, Scene, deal, draw
 from .widen import query_scale
 
 logger = logging.getLogger(__name__)
-
-STORED = torch.float8_e4m3fn
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ class Run:
         (self.folder / "state.new").replace(self.folder / "state.pt")
         (self.folder / "curve.json").write_text(json.dumps(self.curve))
         if len(self.curve) > 1:
-            draw_curve(self.curve, self.folder / "loss.png")
+            draw_curve(self.curve, self.folder / CURVE)
 
     @property
     def done(self) -> float:

@@ -33,8 +33,8 @@ class Verdict:
     Args:
         kind, texture, colours: what the picture shows, or None and () where nothing is.
         is_colour, is_kind, is_texture: whether that is what was asked for.
-        iou: of the box around what is painted with the box asked for; None where other shapes' boxes leave
-            nothing of it to measure.
+        iou: of the box around what is painted in its colours, right or wrong, with the box asked for; None
+            where other shapes leave nothing of it to measure.
         leaked: share of the shape's pixels that have a colour of another shape of the scene and not its own.
     """
 
@@ -105,7 +105,7 @@ def _covered_by_others(scene: Scene, index: int, in_front: bool) -> np.ndarray:
     for other in scene.shapes[index + 1 :] if in_front else scene.shapes:
         if other is not scene.shapes[index]:
             x0, y0, x1, y1 = pixel_box(other.box)
-            main, second = coverage(other.kind, other.texture, x1 - x0, y1 - y0)
+            main, second = coverage(other.kind, other.texture, other.box)
             covered[y0:y1, x0:x1] |= main + second > 0
     return covered
 
@@ -115,17 +115,17 @@ def _judge_shape(picture: np.ndarray, seen: np.ndarray, scene: Scene, index: int
     x0, y0, x1, y1 = pixel_box(shape.box)
     box = np.s_[y0:y1, x0:x1]
     visible = ~_covered_by_others(scene, index, in_front=True)
-    main, second = coverage(shape.kind, shape.texture, x1 - x0, y1 - y0)
+    main, second = coverage(shape.kind, shape.texture, shape.box)
     body = (main + second > 0.5) & visible[box]
     inside = seen[box][body]
     colours = _main_colours(inside)
     leaked = _leaked(inside, scene, shape)
-    iou = _painted_iou(seen, scene, index)
+    iou = _painted_iou(np.isin(seen, [NAMES.index(name) for name in colours]), scene, index)
     if (inside < NOTHING).mean() < THERE:
         return Verdict(None, None, (), False, False, False, iou, leaked)
     # Behind this shape may lie larger ones as well as the ground; what is drawn there is known.
     behind = _drawn_behind(scene, index)[box]
-    kind, texture = _best_template(picture[box], behind, visible[box])
+    kind, texture = _best_template(shape.box, picture[box], behind, visible[box])
     found = colours[:1] if texture == "plain" else colours[:2]
     is_colour = set(colours[: len(shape.colours)]) == set(shape.colours)
     return Verdict(kind, texture, found, is_colour, kind == shape.kind, texture == shape.texture, iou, leaked)
@@ -148,7 +148,7 @@ def _drawn_behind(scene: Scene, index: int) -> np.ndarray:
     picture = draw_ground(scene.ground, scene.split)
     for shape in scene.shapes[:index]:
         x0, y0, x1, y1 = pixel_box(shape.box)
-        main, second = coverage(shape.kind, shape.texture, x1 - x0, y1 - y0)
+        main, second = coverage(shape.kind, shape.texture, shape.box)
         colours = [np.array(COLOURS[name], dtype=np.float32) for name in shape.colours]
         area = picture[y0:y1, x0:x1]
         paint = main[..., None] * colours[0] + second[..., None] * colours[-1]
@@ -156,9 +156,10 @@ def _drawn_behind(scene: Scene, index: int) -> np.ndarray:
     return picture
 
 
-def _best_template(area: np.ndarray, behind: np.ndarray, visible: np.ndarray) -> tuple[str, str]:
-    """Return the shape and texture whose template, with its best colours, is nearest to the area."""
-    height, width = visible.shape
+def _best_template(
+    box: tuple[float, float, float, float], area: np.ndarray, behind: np.ndarray, visible: np.ndarray
+) -> tuple[str, str]:
+    """Return the shape and texture whose template, with its best colours, is nearest to what the box shows."""
     to_colours = np.minimum(_distances(area, SHAPE_COLOURS), FAR) * visible[..., None]
     # Around the shape the ground asked for may be there, or another: its colour is not judged here.
     to_ground = np.minimum(_distances(area, GROUND_COLOURS).min(-1), ((area - behind) ** 2).sum(-1))
@@ -166,7 +167,7 @@ def _best_template(area: np.ndarray, behind: np.ndarray, visible: np.ndarray) ->
     costs = {}
     for kind in SHAPES:
         for texture in TEXTURES:
-            main, second = coverage(kind, texture, width, height)
+            main, second = coverage(kind, texture, box)
             cost = ((1 - main - second) * to_ground).sum()
             by_main = np.einsum("hw,hwc->c", main, to_colours)
             by_second = np.einsum("hw,hwc->c", second, to_colours)
@@ -180,11 +181,14 @@ def _best_template(area: np.ndarray, behind: np.ndarray, visible: np.ndarray) ->
     return min(costs, key=costs.get)
 
 
-def _painted_iou(seen: np.ndarray, scene: Scene, index: int) -> float | None:
+def _painted_iou(painted: np.ndarray, scene: Scene, index: int) -> float | None:
     """Compare the box asked for with the box around the painted pixels in and near it.
 
-    Pixels within other shapes' boxes cannot be told apart from theirs, so both boxes are drawn around what
-    is left: the painted pixels, and those that the shape would have.
+    Pixels of other shapes may be painted in the same colour, so both boxes are drawn around what is left
+    without these: the painted pixels, and those that the shape would have.
+
+    Args:
+        painted: (128, 128), whether a pixel has a colour that the shape is painted in.
     """
     shape = scene.shapes[index]
     x0, y0, x1, y1 = pixel_box(shape.box)
@@ -193,11 +197,11 @@ def _painted_iou(seen: np.ndarray, scene: Scene, index: int) -> float | None:
     near[max(y0 - grace, 0) : y1 + grace, max(x0 - grace, 0) : x1 + grace] = True
     near &= ~_grown(_covered_by_others(scene, index, in_front=False), 3)
     wanted = np.zeros((SIZE, SIZE), dtype=bool)
-    main, second = coverage(shape.kind, shape.texture, x1 - x0, y1 - y0)
+    main, second = coverage(shape.kind, shape.texture, shape.box)
     wanted[y0:y1, x0:x1] = main + second > 0.5
     if not (wanted & near).any():
         return None
-    return _iou(_bounds((seen < NOTHING) & near), _bounds(wanted & near))
+    return _iou(_bounds(painted & near), _bounds(wanted & near))
 
 
 def _grown(mask: np.ndarray, by: int) -> np.ndarray:

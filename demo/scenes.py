@@ -1,8 +1,9 @@
 """Scenes: pictures of a few coloured, textured shapes, drawn by code together with the words for them.
 
-Everything follows from a seed. A shape fills its box; its texture is laid out in fractions of the box, so a
-region and its phrase say exactly what is to be seen there. Where two shapes overlap the smaller one lies in
-front, which a model can tell from the boxes alone.
+Everything follows from a seed. A shape fills its box; its texture is a wallpaper seen through the shape, the
+same all over the picture. So a region and its phrase say exactly what is to be seen there, and the part of a
+texture that a place shows hangs on the place alone, as a small model can learn it. Where two shapes overlap the
+smaller one lies in front, which a model can tell from the boxes alone.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ MOST_SHAPES = 6
 OFTEN = (0.22, 0.26, 0.22, 0.16, 0.08, 0.06)  # how often a scene has 1, 2, 3, ... shapes
 LARGEST = (0.6, 0.55, 0.5, 0.45, 0.4, 0.36)  # side of a box, of the picture, if it has 1, 2, 3, ... shapes
 SMALLEST = 0.15
-SMALLEST_TEXTURED = 0.36  # below, a stripe is hardly wider than a cell of the latent
+SMALLEST_TEXTURED = 0.36  # below, too few stripes, checks or dots are seen of a star or a ring
+GRID = 4  # pixels that boxes are laid out on: half a cell of the latent
+PERIOD = 16  # pixels from stripe to stripe, check to check, dot to dot: two cells of the latent
 SUPERSAMPLING = 3
 
 
@@ -48,7 +51,7 @@ class Shape:
         kind: one of `SHAPES`.
         texture: one of `TEXTURES`.
         colours: names from `COLOURS`; one if plain, else the main one and that of stripes, checks or dots.
-        box: (x0, y0, x1, y1), fractions of the picture; edges lie on whole pixels.
+        box: (x0, y0, x1, y1), fractions of the picture; edges lie on a grid of `GRID` pixels.
         phrase: what a person would call it.
     """
 
@@ -117,13 +120,14 @@ def _inside_star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _second_colour(texture: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Say which points of the unit square have the texture's second colour."""
+    """Say which points have the texture's second colour; x and y are in periods of the texture."""
+    x, y = x % 1, y % 1
     if texture == "striped":
-        return np.floor(5 * y) % 2 == 1
+        return y >= 0.5
     if texture == "checked":
-        return (np.floor(4 * x) + np.floor(4 * y)) % 2 == 1
+        return (x >= 0.5) != (y >= 0.5)
     if texture == "dotted":
-        return np.hypot((3 * x) % 1 - 0.5, (3 * y) % 1 - 0.5) <= 0.36
+        return np.hypot(x - 0.5, y - 0.5) <= 0.34
     return np.zeros(x.shape, dtype=bool)
 
 
@@ -133,20 +137,30 @@ def pixel_box(box: tuple[float, float, float, float], width: int = SIZE, height:
     return round(x0 * width), round(y0 * height), round(x1 * width), round(y1 * height)
 
 
-@lru_cache(maxsize=8192)
-def coverage(kind: str, texture: str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+def coverage(
+    kind: str, texture: str, box: tuple[float, float, float, float], width: int = SIZE, height: int = SIZE
+) -> tuple[np.ndarray, np.ndarray]:
     """Return how much of each pixel of a box shows the main and the second colour.
 
     Args:
-        width, height: of the box, in pixels.
+        box: (x0, y0, x1, y1), fractions of the picture.
+        width, height: of the picture, in pixels.
 
     Returns:
-        Two (height, width) arrays, float32, 0 to 1; the rest of each pixel is what lies behind.
+        Two arrays of the box's height and width in pixels, float32, 0 to 1; the rest of each pixel is what
+        lies behind.
     """
-    x = (np.arange(width * SUPERSAMPLING) + 0.5) / (width * SUPERSAMPLING)
-    y = (np.arange(height * SUPERSAMPLING) + 0.5) / (height * SUPERSAMPLING)
+    x0, y0, x1, y1 = pixel_box(box, width, height)
+    return _coverage(kind, texture, x1 - x0, y1 - y0, x0 % PERIOD, y0 % PERIOD)
+
+
+@lru_cache(maxsize=8192)
+def _coverage(kind: str, texture: str, width: int, height: int, left: int, top: int):
+    x = (np.arange(width * SUPERSAMPLING) + 0.5) / SUPERSAMPLING
+    y = (np.arange(height * SUPERSAMPLING) + 0.5) / SUPERSAMPLING
     x, y = np.meshgrid(x, y)
-    inside, second = _inside(kind, x, y), _second_colour(texture, x, y)
+    inside = _inside(kind, x / width, y / height)
+    second = _second_colour(texture, (x + left) / PERIOD, (y + top) / PERIOD)
     return _box_mean(inside & ~second), _box_mean(inside & second)
 
 
@@ -175,7 +189,7 @@ def draw(scene: Scene, width: int = SIZE, height: int = SIZE) -> np.ndarray:
     picture = draw_ground(scene.ground, scene.split, width, height)
     for shape in scene.shapes:
         x0, y0, x1, y1 = pixel_box(shape.box, width, height)
-        main, second = coverage(shape.kind, shape.texture, x1 - x0, y1 - y0)
+        main, second = coverage(shape.kind, shape.texture, shape.box, width, height)
         area = picture[y0:y1, x0:x1]
         colours = np.array([COLOURS[name] for name in shape.colours], dtype=np.float32)
         paint = main[..., None] * colours[0] + second[..., None] * colours[-1]
@@ -267,9 +281,10 @@ def _deal_box(rng: np.random.Generator, textured: bool, most: float) -> tuple[fl
     low = SMALLEST_TEXTURED if textured else SMALLEST
     side = low + (most - low) * rng.random() ** 0.5  # small ones are rarer: there is less to see in them
     stretch = np.exp(rng.uniform(-0.25, 0.25))
-    width, height = (round(np.clip(s, low, LARGEST[0]) * SIZE) for s in (side * stretch, side / stretch))
-    x0, y0 = rng.integers(SIZE - width + 1), rng.integers(SIZE - height + 1)
-    return x0 / SIZE, y0 / SIZE, (x0 + width) / SIZE, (y0 + height) / SIZE
+    places = SIZE // GRID
+    width, height = (round(np.clip(s, low, LARGEST[0]) * places) for s in (side * stretch, side / stretch))
+    x0, y0 = rng.integers(places - width + 1), rng.integers(places - height + 1)
+    return x0 / places, y0 / places, (x0 + width) / places, (y0 + height) / places
 
 
 def area(box: tuple[float, float, float, float]) -> float:

@@ -23,8 +23,14 @@ def test_boxes_lie_in_the_picture_and_are_15_to_60_percent_of_a_side():
         x0, y0, x1, y1 = shape.box
         assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
         for side in (x1 - x0, y1 - y0):
-            assert scenes.SMALLEST - PIXEL / 2 <= side <= 0.6 + PIXEL / 2
-            assert shape.texture == "plain" or side >= scenes.SMALLEST_TEXTURED - PIXEL / 2
+            assert 0.15 <= side <= 0.6
+            assert shape.texture == "plain" or side >= scenes.SMALLEST_TEXTURED
+
+
+def test_boxes_lie_on_the_grid():
+    edges = np.array([shape.box for shape in ALL_SHAPES]) * SIZE / scenes.GRID
+    assert np.array_equal(edges, edges.round())
+    assert len(np.unique(edges)) == SIZE // scenes.GRID + 1
 
 
 def test_every_kind_texture_colour_and_ground_occurs():
@@ -74,7 +80,8 @@ def test_smaller_shapes_lie_in_front():
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("width, height", [(19, 19), (24, 40), (77, 50)])
 def test_a_shape_fills_its_box(kind, width, height):
-    painted = sum(coverage(kind, "plain", width, height))
+    painted = sum(coverage(kind, "plain", (0.1, 0.2, 0.1 + width / SIZE, 0.2 + height / SIZE)))
+    assert painted.shape == (height, width)
     for edge in (painted[0], painted[-1], painted[:, 0], painted[:, -1]):
         assert edge.max() > 0
 
@@ -82,13 +89,22 @@ def test_a_shape_fills_its_box(kind, width, height):
 @pytest.mark.parametrize("texture", TEXTURES)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_texture_has_both_colours_and_no_pixel_has_more_than_one_whole(kind, texture):
-    main, second = coverage(kind, texture, 61, 61)
+    main, second = coverage(kind, texture, (0.1, 0.3, 0.6, 0.8))
     assert (main + second).max() <= 1 + 1e-6 and main.mean() > 0.1
     assert (second.mean() > 0.04) == (texture != "plain")
 
 
+@pytest.mark.parametrize("texture", TEXTURES)
+def test_a_texture_stays_where_it_is_when_its_shape_moves(texture):
+    whole = coverage("square", texture, (0, 0, 1, 1))
+    for box in ((0.25, 0.125, 0.75, 0.5), (0.34375, 0.28125, 0.84375, 0.71875)):
+        x0, y0, x1, y1 = scenes.pixel_box(box)
+        for part, of in zip(coverage("square", texture, box), whole, strict=True):
+            assert np.array_equal(part, of[y0:y1, x0:x1])
+
+
 def test_rims_are_smooth():
-    painted, _ = coverage("circle", "plain", 64, 64)
+    painted, _ = coverage("circle", "plain", (0.25, 0.25, 0.75, 0.75))
     rim = (painted > 0) & (painted < 1)
     assert 0.03 < rim.mean() < 0.1
     assert painted.mean() == pytest.approx(np.pi / 4, rel=0.005)

@@ -22,7 +22,8 @@ from deig_core.raster import cell_places, token_places
 from deig_core.regions import Region
 
 from . import text
-from .scenes import Scene
+from .reader import Reader
+from .scenes import Scene, Shape
 from .unet import CONTEXT_WIDTH, WIDTH, UNet
 
 LATENT = 16  # cells a side
@@ -54,13 +55,15 @@ class Words:
     """What a batch of scenes is told in words and boxes.
 
     Args:
-        phrases: those of all instances, scene after scene.
+        shapes: what all instances are to be, scene after scene.
+        phrases: the words for these.
         counts: how many instances each scene has.
         boxes: (N, 4), xyxy, fractions, in the same order.
         places: (N, rows * columns) of the fusers' grid, 1 where the instance lies.
         prompts: one for each scene.
     """
 
+    shapes: tuple[Shape, ...]
     phrases: tuple[str, ...]
     counts: tuple[int, ...]
     boxes: torch.Tensor
@@ -75,6 +78,7 @@ def words_of(scenes: Sequence[Scene], with_instances: Sequence[bool], prompts: S
     cells = cell_places(regions, (LATENT, LATENT))
     places = token_places(cells, (LATENT, LATENT), (LATENT // 2, LATENT // 2)) if regions else cells
     return Words(
+        shapes=tuple(shape for group in shapes for shape in group),
         phrases=tuple(region.phrase for region in regions),
         counts=tuple(map(len, shapes)),
         boxes=torch.tensor([region.box for region in regions]).reshape(-1, 4),
@@ -136,6 +140,7 @@ class SmallDEIG(nn.Module):
         self.text: T5EncoderModel = text.new_encoder(seed)
         self.unet = UNet()
         self.adapter = Adapter(SIZES)
+        self.reader = Reader(SIZES.ide.tokens, CONTEXT_WIDTH)
         self._start_calm()
 
     @torch.no_grad()
@@ -151,33 +156,42 @@ class SmallDEIG(nn.Module):
                 parameter.fill_(1.0)
         nn.init.zeros_(self.unet.out[2].weight)
 
-    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, words: Words) -> torch.Tensor:
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        words: Words,
+        tokens: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Predict the noise.
 
         Args:
             noisy: (B, 4, 16, 16)
             timesteps: (B,), 0 to 999.
             words: what the B scenes are told.
+            tokens: from `read`, where they are at hand.
 
         Returns:
             (B, 4, 16, 16)
         """
         prompts = text.encode(self.text, self.tokenizer, words.prompts)
         context = extract(self.adapter.IDE, prompts, timesteps)
-        groups = self._ground(timesteps, words)
+        if not words.phrases:
+            groups = [Grounded(len(words.counts))]
+        else:
+            groups = ground(self.adapter, self.read(timesteps, words) if tokens is None else tokens, words)
 
         def fuse(block: BlockId, tokens: torch.Tensor) -> torch.Tensor:
             return self.adapter.fuser(block)(tokens, groups)
 
         return self.unet(noisy, timesteps, context, fuse)
 
-    def _ground(self, timesteps: torch.Tensor, words: Words) -> list[Grounded]:
+    def read(self, timesteps: torch.Tensor, words: Words) -> torch.Tensor | None:
+        """Return what the IDE makes of the phrases, (P, tokens, width), or None where there are none."""
         if not words.phrases:
-            return [Grounded(len(words.counts))]
+            return None
         phrases = text.encode(self.text, self.tokenizer, words.phrases)
-        return ground(
-            self.adapter, extract(self.adapter.IDE, phrases, times_of_phrases(timesteps, words)), words
-        )
+        return extract(self.adapter.IDE, phrases, times_of_phrases(timesteps, words))
 
 
 def times_of_phrases(timesteps: torch.Tensor, words: Words) -> torch.Tensor:

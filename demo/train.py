@@ -100,18 +100,28 @@ def make_batch(number: int, recipe: Recipe, encoder: autoencoder.Autoencoder) ->
     return Batch(latents, words_of(scenes, with_instances.tolist(), prompts))
 
 
-def noise_loss(model: SmallDEIG, batch: Batch, alphas: torch.Tensor, generator: torch.Generator):
-    """Squared error of the predicted noise, with more weight where most is noise: there the layout is decided."""
+def losses(model: SmallDEIG, batch: Batch, alphas: torch.Tensor, generator: torch.Generator):
+    """Return what training makes small and, to look at, the plain error of the noise.
+
+    The noise's error is weighted to be that of the picture. Words and boxes say all that there is to see, so the
+    picture can be told even where all is noise; and what is not learned there, such as which texture was asked
+    for, is not learned at all: a little later the noisy picture gives it away. Where no instances are told the
+    picture cannot be known, and where next to no noise is left nothing is to be seen: less weight there.
+    """
     latents = batch.latents
     timesteps = torch.randint(1000, (len(latents),), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     kept = alphas[timesteps][:, None, None, None]
     noisy = kept.sqrt() * latents + (1 - kept).sqrt() * noise
     with FloatAttention(), torch.autocast("cpu", dtype=torch.bfloat16):
-        predicted = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, batch.words)
+        tokens = model.read(timesteps, batch.words)
+        predicted = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, batch.words, tokens)
+        naming = 0 if tokens is None else model.reader.loss(tokens, batch.words.shapes)
     error = (predicted.float() - noise).square().mean((1, 2, 3))
-    weight = (1 / kept.flatten()).sqrt().clamp(max=6)
-    return (weight * error).mean(), error.detach().mean()
+    noise_ratio = ((1 - kept) / kept).flatten()
+    most = torch.tensor([60.0 if count else 6.0 for count in batch.words.counts])
+    weight = noise_ratio.minimum(most).clamp(min=0.3) * (10 * noise_ratio).clamp(max=1)
+    return (weight * error).mean() + 0.05 * naming, error.detach().mean()
 
 
 class FloatAttention(TorchFunctionMode):
@@ -230,7 +240,7 @@ class Run:
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
         batch = make_batch(number, recipe, self.encoder)
         with stored_weights(self.model, self.done > 1 - recipe.eight_bit):
-            loss, error = noise_loss(self.model, batch, self.alphas, generator)
+            loss, error = losses(self.model, batch, self.alphas, generator)
             self.optimiser.zero_grad()
             loss.backward()
         self.worker.average(self.model)

@@ -20,8 +20,8 @@ NOTHING = len(NAMES)  # labels from here on are grounds
 # A pixel further from its colour than this counts as that far and no further: a shape two pixels off is
 # judged by its inside and not by its rim. Squared distance in RGB, 0 to 255.
 FAR = 90.0**2
-# Colours that take less of a shape than this do not count as its colours.
-FEW = 0.12
+# Colours that take less of a shape than this do not count as its colours; one that takes as much is all its colour.
+FEW, MOST = 0.12, 0.7
 # A shape is there where at least this share of it does not look like ground.
 THERE = 0.4
 
@@ -118,7 +118,8 @@ def _judge_shape(picture: np.ndarray, seen: np.ndarray, scene: Scene, index: int
     main, second = coverage(shape.kind, shape.texture, shape.box)
     body = (main + second > 0.5) & visible[box]
     inside = seen[box][body]
-    colours = _main_colours(inside)
+    shares = _colour_shares(inside)
+    colours = tuple(name for name, share in shares.items() if share >= FEW)
     leaked = _leaked(inside, scene, shape)
     iou = _painted_iou(np.isin(seen, [NAMES.index(name) for name in colours]), scene, index)
     if (inside < NOTHING).mean() < THERE:
@@ -127,15 +128,36 @@ def _judge_shape(picture: np.ndarray, seen: np.ndarray, scene: Scene, index: int
     behind = _drawn_behind(scene, index)[box]
     kind, texture = _best_template(shape.box, picture[box], behind, visible[box])
     found = colours[:1] if texture == "plain" else colours[:2]
-    is_colour = set(colours[: len(shape.colours)]) == set(shape.colours)
-    return Verdict(kind, texture, found, is_colour, kind == shape.kind, texture == shape.texture, iou, leaked)
+    return Verdict(
+        kind,
+        texture,
+        found,
+        _has_colours(shares, shape),
+        kind == shape.kind,
+        texture == shape.texture,
+        iou,
+        leaked,
+    )
 
 
-def _main_colours(inside: np.ndarray) -> tuple[str, ...]:
-    """Name the shape colours among the labels, the most frequent first."""
+def _colour_shares(inside: np.ndarray) -> dict[str, float]:
+    """Return how much each shape colour has of all pixels that have one, the most frequent first."""
     counts = np.bincount(inside, minlength=len(PALETTE))[:NOTHING]
-    order = counts.argsort()[::-1]
-    return tuple(NAMES[i] for i in order if counts[i] >= FEW * max(counts.sum(), 1))
+    return {NAMES[i]: counts[i] / max(counts.sum(), 1) for i in counts.argsort()[::-1]}
+
+
+def _has_colours(shares: dict[str, float], shape: Shape) -> bool:
+    """Say whether a shape is painted in its colours; which one has the dots counts, of stripes nobody can tell."""
+    first, second, *_ = shares
+    if shape.texture == "plain":
+        return first == shape.colours[0] and shares[first] >= MOST
+    if shares[second] < FEW:
+        return False
+    return (
+        (first, second) == shape.colours
+        or shape.texture != "dotted"
+        and {first, second} == set(shape.colours)
+    )
 
 
 def _leaked(inside: np.ndarray, scene: Scene, shape: Shape) -> float:
@@ -185,14 +207,15 @@ def _painted_iou(painted: np.ndarray, scene: Scene, index: int) -> float | None:
     """Compare the box asked for with the box around the painted pixels in and near it.
 
     Pixels of other shapes may be painted in the same colour, so both boxes are drawn around what is left
-    without these: the painted pixels, and those that the shape would have.
+    without these: the painted pixels, and those that the shape would have. Paint further away than half the
+    longer side is not taken for this shape's.
 
     Args:
         painted: (128, 128), whether a pixel has a colour that the shape is painted in.
     """
     shape = scene.shapes[index]
     x0, y0, x1, y1 = pixel_box(shape.box)
-    grace = round(0.25 * max(x1 - x0, y1 - y0))
+    grace = round(0.5 * max(x1 - x0, y1 - y0))
     near = np.zeros((SIZE, SIZE), dtype=bool)
     near[max(y0 - grace, 0) : y1 + grace, max(x0 - grace, 0) : x1 + grace] = True
     near &= ~_grown(_covered_by_others(scene, index, in_front=False), 3)

@@ -6,7 +6,7 @@ texture that a place shows hangs on the place alone, as a small model can learn 
 smaller one lies in front, which a model can tell from the boxes alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -51,7 +51,7 @@ class Shape:
         kind: one of `SHAPES`.
         texture: one of `TEXTURES`.
         colours: names from `COLOURS`; one if plain, else the main one and that of stripes, checks or dots.
-        box: (x0, y0, x1, y1), fractions of the picture; edges lie on a grid of `GRID` pixels.
+        box: (x0, y0, x1, y1), fractions of the picture; where it is dealt, edges lie on a grid of `GRID` pixels.
         phrase: what a person would call it.
     """
 
@@ -141,6 +141,8 @@ def coverage(
     kind: str, texture: str, box: tuple[float, float, float, float], width: int = SIZE, height: int = SIZE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how much of each pixel of a box shows the main and the second colour.
+
+    A texture has `PERIOD` pixels at any size of the picture.
 
     Args:
         box: (x0, y0, x1, y1), fractions of the picture.
@@ -333,3 +335,19 @@ def deal(seed: int, count: int | None = None, kept_out: bool = False) -> Scene:
     split = str(rng.choice(("plain", "sideways", "stacked"), p=(0.6, 0.2, 0.2)))
     ground = tuple(str(n) for n in rng.permutation(tuple(GROUNDS))[: 1 if split == "plain" else 2])
     return Scene(shapes, ground, split, _prompt(rng, shapes, ground, split))
+
+
+def off_grid(scene: Scene, seed: int) -> Scene:
+    """Move every shape by one to three pixels in both directions, so that no edge lies on the grid of training."""
+    rng = np.random.default_rng(seed)
+    return replace(
+        scene, shapes=tuple(_moved(shape, *rng.integers(1, GRID, size=2)) for shape in scene.shapes)
+    )
+
+
+def _moved(shape: Shape, right: int, down: int) -> Shape:
+    x0, y0, x1, y1 = pixel_box(shape.box)
+    right = right if x1 + right <= SIZE else -right
+    down = down if y1 + down <= SIZE else -down
+    edges = (x0 + right, y0 + down, x1 + right, y1 + down)
+    return replace(shape, box=tuple(float(edge) / SIZE for edge in edges))

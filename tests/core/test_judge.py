@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from deig_pack.demo.judge import judge
-from deig_pack.demo.scenes import COLOURS, SIZE, Scene, Shape, deal, draw, pixel_box
+from deig_pack.demo.scenes import COLOURS, SIZE, Scene, Shape, deal, draw, off_grid, pixel_box
 
 RED = Shape("square", "plain", ("red",), (0.1, 0.1, 0.5, 0.5), "a red square")
 STAR = Shape("star", "plain", ("yellow",), (0.55, 0.55, 0.95, 0.95), "a yellow star")
@@ -23,11 +23,12 @@ def with_shape(index: int, **changes) -> Scene:
 
 @pytest.fixture(scope="module")
 def verdicts():
-    """On rendered pictures of 80 scenes, and the same with noise as strong as a decoder's."""
+    """On rendered pictures of 80 scenes, some off the grid, and the same with noise as strong as a decoder's."""
     rng = np.random.default_rng(0)
     found = []
     for seed in range(80):
         scene = deal(seed, kept_out=seed % 4 == 3)
+        scene = off_grid(scene, seed) if seed % 3 == 1 else scene
         noisy = draw(scene) + rng.normal(0, 12, (SIZE, SIZE, 3))
         for picture in (draw(scene), noisy.clip(0, 255).astype(np.uint8)):
             judgement = judge(picture, scene)
@@ -87,6 +88,31 @@ def test_all_counts_only_if_every_attribute_is_right():
 def test_iou_is_that_of_the_boxes():
     picture = draw(with_shape(0, box=(0.1, 0.1, 0.4, 0.5)))  # three quarters as wide
     assert judge(picture, SCENE).shapes[0].iou == pytest.approx(0.75, abs=0.03)
+
+
+@pytest.mark.parametrize("colour, iou", [("red", 0.8), ("purple", 1.0)])
+def test_paint_beside_the_box_counts_if_it_has_the_shapes_colour(colour, iou):
+    x0, y0, x1, y1 = pixel_box(RED.box)
+    picture = draw(SCENE)
+    picture[y0:y1, x1 : x1 + (x1 - x0) // 4] = COLOURS[colour]
+    assert judge(picture, SCENE).shapes[0].iou == pytest.approx(iou, abs=0.02)
+
+
+def test_a_shape_in_a_wrong_colour_has_its_iou():
+    verdict = judge(draw(with_shape(0, colours=("blue",))), SCENE).shapes[0]
+    assert not verdict.is_colour and verdict.iou > 0.95
+
+
+def test_of_dots_it_counts_which_colour_they_have():
+    asked = with_shape(0, texture="dotted", colours=("red", "white"))
+    swapped = with_shape(0, texture="dotted", colours=("white", "red"))
+    assert judge(draw(asked), asked).shapes[0].is_all
+    assert not judge(draw(swapped), asked).shapes[0].is_colour
+
+
+def test_a_plain_shape_in_two_colours_is_not_in_its_colour():
+    mixed = with_shape(0, texture="dotted", colours=("red", "white"))
+    assert not judge(draw(mixed), SCENE).shapes[0].is_colour
 
 
 def test_a_shape_among_others_has_no_iou():

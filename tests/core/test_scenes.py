@@ -1,5 +1,6 @@
 """The scenes that the small model is trained on: what is drawn, and the words for it."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +10,6 @@ from deig_pack.demo.scenes import COLOURS, FIRST_SCENE, GROUNDS, SHAPES, SIZE, T
 
 SCENES = [deal(seed) for seed in range(600)]
 ALL_SHAPES = [shape for scene in SCENES for shape in scene.shapes]
-PIXEL = 1 / SIZE
 
 
 def test_everything_follows_from_the_seed():
@@ -86,10 +86,13 @@ def test_a_shape_fills_its_box(kind, width, height):
         assert edge.max() > 0
 
 
+@pytest.mark.parametrize("phase", range(0, scenes.PERIOD, scenes.GRID))
 @pytest.mark.parametrize("texture", TEXTURES)
 @pytest.mark.parametrize("kind", SHAPES)
-def test_a_texture_has_both_colours_and_no_pixel_has_more_than_one_whole(kind, texture):
-    main, second = coverage(kind, texture, (0.1, 0.3, 0.6, 0.8))
+def test_a_texture_has_both_colours_and_no_pixel_has_more_than_one_whole(kind, texture, phase):
+    """In the smallest box that a texture has, wherever it lies."""
+    edge, side = phase / SIZE, np.ceil(scenes.SMALLEST_TEXTURED * SIZE) / SIZE
+    main, second = coverage(kind, texture, (edge, 0.25, edge + side, 0.25 + side))
     assert (main + second).max() <= 1 + 1e-6 and main.mean() > 0.1
     assert (second.mean() > 0.04) == (texture != "plain")
 
@@ -121,8 +124,23 @@ def test_shapes_are_drawn_where_their_boxes_are():
         assert changed.any() and not changed[~boxes].any()
 
 
-def test_other_sizes_are_drawn_in_the_same_fractions():
-    assert draw(SCENES[0], width=192, height=96).shape == (96, 192, 3)
+def test_boxes_are_fractions_at_any_size():
+    square = replace(next(s for s in ALL_SHAPES if s.kind == "square"), box=(0.25, 0.25, 0.5, 0.75))
+    wide = draw(replace(SCENES[0], shapes=(square,)), width=192, height=96)
+    ground = scenes.draw_ground(SCENES[0].ground, SCENES[0].split, 192, 96)
+    changed = np.abs(wide - ground).max(-1) > 1
+    assert changed[24:72, 48:96].all() and changed.sum() == 48 * 48
+
+
+def test_shapes_moved_off_the_grid_keep_all_but_their_place():
+    for seed, scene in enumerate(SCENES[:100]):
+        moved = scenes.off_grid(scene, seed)
+        assert replace(moved, shapes=scene.shapes) == scene
+        for before, after in zip(scene.shapes, moved.shapes, strict=True):
+            assert replace(after, box=before.box) == before
+            apart = (np.array(after.box) - before.box) * SIZE
+            assert np.array_equal(apart[:2], apart[2:]) and set(np.abs(apart)) <= {1, 2, 3}
+            assert min(after.box) >= 0 and max(after.box) <= 1
 
 
 def test_training_never_shows_the_combinations_kept_out():

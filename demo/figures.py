@@ -13,7 +13,7 @@ NO_TIME, NO_PLACE = "fixed timestep in the IDE", "no position net"
 OFF_GRID = "boxes off the grid"
 VARIANTS = {
     FULL: "the whole model",
-    OFF_GRID: "the whole model; every box moved by one to three pixels, off the grid that boxes lay on in training",
+    OFF_GRID: "the whole model; every box moved by one to four pixels, off the grid that boxes lay on in training",
     NO_MASK: "every image token sees every instance",
     NO_TIME: "the IDE always gets timestep 500",
     NO_PLACE: "the position net always gets the box of the whole picture",

@@ -6,6 +6,7 @@ texture that a place shows hangs on the place alone, as a small model can learn 
 smaller one lies in front, which a model can tell from the boxes alone.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -38,7 +39,7 @@ OFTEN = (0.22, 0.26, 0.22, 0.16, 0.08, 0.06)  # how often a scene has 1, 2, 3, .
 LARGEST = (0.6, 0.55, 0.5, 0.45, 0.4, 0.36)  # side of a box, of the picture, if it has 1, 2, 3, ... shapes
 SMALLEST = 0.15
 SMALLEST_TEXTURED = 0.36  # below, too few stripes, checks or dots are seen of a star or a ring
-GRID = 4  # pixels that boxes are laid out on: half a cell of the latent
+GRID = 8  # pixels that boxes are laid out on: a cell of the latent
 PERIOD = 16  # pixels from stripe to stripe, check to check, dot to dot: two cells of the latent
 SUPERSAMPLING = 3
 
@@ -51,7 +52,8 @@ class Shape:
         kind: one of `SHAPES`.
         texture: one of `TEXTURES`.
         colours: names from `COLOURS`; one if plain, else the main one and that of stripes, checks or dots.
-        box: (x0, y0, x1, y1), fractions of the picture; where it is dealt, edges lie on a grid of `GRID` pixels.
+        box: (x0, y0, x1, y1), fractions of the picture; where it is dealt, edges lie on a grid of `GRID` pixels,
+            but for the right and lower ones of the smallest and the largest boxes.
         phrase: what a person would call it.
     """
 
@@ -283,10 +285,15 @@ def _deal_box(rng: np.random.Generator, textured: bool, most: float) -> tuple[fl
     low = SMALLEST_TEXTURED if textured else SMALLEST
     side = low + (most - low) * rng.random() ** 0.5  # small ones are rarer: there is less to see in them
     stretch = np.exp(rng.uniform(-0.25, 0.25))
-    places = SIZE // GRID
-    width, height = (round(np.clip(s, low, LARGEST[0]) * places) for s in (side * stretch, side / stretch))
-    x0, y0 = rng.integers(places - width + 1), rng.integers(places - height + 1)
-    return x0 / places, y0 / places, (x0 + width) / places, (y0 + height) / places
+    width, height = (_pixels(np.clip(s, low, LARGEST[0])) for s in (side * stretch, side / stretch))
+    x0, y0 = (GRID * int(rng.integers((SIZE - length) // GRID + 1)) for length in (width, height))
+    return x0 / SIZE, y0 / SIZE, (x0 + width) / SIZE, (y0 + height) / SIZE
+
+
+def _pixels(side: float) -> int:
+    """Round a side to cells of the grid, within the bounds for boxes."""
+    bounds = math.ceil(SMALLEST * SIZE), math.floor(LARGEST[0] * SIZE)
+    return int(np.clip(GRID * round(side * SIZE / GRID), *bounds))
 
 
 def area(box: tuple[float, float, float, float]) -> float:
@@ -338,11 +345,11 @@ def deal(seed: int, count: int | None = None, kept_out: bool = False) -> Scene:
 
 
 def off_grid(scene: Scene, seed: int) -> Scene:
-    """Move every shape by one to three pixels in both directions, so that no edge lies on the grid of training."""
+    """Move every shape by up to half a cell in both directions, off the grid that boxes lie on in training."""
     rng = np.random.default_rng(seed)
-    return replace(
-        scene, shapes=tuple(_moved(shape, *rng.integers(1, GRID, size=2)) for shape in scene.shapes)
-    )
+    steps = rng.integers(1, GRID // 2 + 1, size=(len(scene.shapes), 2))
+    shapes = (_moved(shape, *step) for shape, step in zip(scene.shapes, steps, strict=True))
+    return replace(scene, shapes=tuple(shapes))
 
 
 def _moved(shape: Shape, right: int, down: int) -> Shape:

@@ -22,6 +22,11 @@ MOST_BYTES = 60_000_000
 STORED = torch.float8_e4m3fn
 
 
+def is_stored_in_eight_bits(name: str, parameter: torch.Tensor) -> bool:
+    """Say so of a parameter of `SmallDEIG`, by its name there: all of the UNet, matrices of the adapter."""
+    return name.startswith("unet.") or name.startswith("adapter.") and parameter.ndim > 1
+
+
 def checkpoint_state(
     model: SmallDEIG, encoder: Autoencoder, stored: torch.dtype = STORED
 ) -> dict[str, torch.Tensor]:

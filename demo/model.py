@@ -176,13 +176,11 @@ class SmallDEIG(nn.Module):
         """
         prompts = text.encode(self.text, self.tokenizer, words.prompts)
         context = extract(self.adapter.IDE, prompts, timesteps)
-        if not words.phrases:
-            groups = [Grounded(len(words.counts))]
-        else:
-            groups = ground(self.adapter, self.read(timesteps, words) if tokens is None else tokens, words)
+        tokens = self.read(timesteps, words) if tokens is None else tokens
+        groups = [Grounded(len(words.counts))] if tokens is None else ground(self.adapter, tokens, words)
 
-        def fuse(block: BlockId, tokens: torch.Tensor) -> torch.Tensor:
-            return self.adapter.fuser(block)(tokens, groups)
+        def fuse(block: BlockId, image: torch.Tensor) -> torch.Tensor:
+            return self.adapter.fuser(block)(image, groups)
 
         return self.unet(noisy, timesteps, context, fuse)
 

@@ -1,9 +1,9 @@
 """A head for training only: it names a phrase's shape, texture and colours from the IDE's tokens.
 
-A pretrained T5 knows that "striped" is not "dotted" before any picture is painted. The small encoder is trained
-with all the rest, and how the noise of a picture is predicted tells it little of textures: without this head,
-what the IDE made of two textures differed by a twenty-fifth of what it made of two colours, and the texture
-painted followed the noise.
+A pretrained T5 knows "striped" from "dotted" before any picture is painted. The small encoder has to learn it while
+the UNet learns to paint, and the error of a noisy picture hardly asks for it, since the picture itself shows which
+texture it has. Without this head the IDE gave two textures nearly the same tokens, and which one was painted
+followed the noise.
 """
 
 from collections.abc import Sequence

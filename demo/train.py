@@ -2,8 +2,10 @@
 
 First the autoencoder, then UNet, adapter and text encoder together, on scenes drawn as they are needed. The
 recipe is the paper's at this size: AdamW with a warm-up, instances left out of 10 % of the samples for
-guidance, the prompt through the IDE, an average of the weights. The rate falls over the last part of the run,
-and over its end the weights are held to the 8-bit floats that they are stored in.
+guidance, the prompt through the IDE, an average of the weights. Two things are added, since nothing here knows
+words or pictures beforehand: the error counts most where most is noise (`_weights`), and phrases are named from
+the IDE's tokens (`reader`). The rate falls over the last part of the run, and over its end the weights are held to
+the 8-bit floats that they are stored in.
 
 It can be stopped and started again; what is done so far lies in the folder given with --run.
 """
@@ -15,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +32,17 @@ from tqdm import tqdm
 
 from . import autoencoder, text
 from .curve import draw_curve
-from .export import CURVE, STORED
+from .export import CURVE, STORED, is_stored_in_eight_bits
 from .model import SmallDEIG, Words, noise_schedule, sample, words_of
 from .scenes import FIRST_SCENE, Scene, deal, draw
 from .widen import query_scale
 
 logger = logging.getLogger(__name__)
+
+NAMING = 0.05  # weight of the reader's loss
+# Of the weight of the noise's error; the noise is to the picture as 212 to 1 at most.
+MOST_WEIGHT, MOST_WEIGHT_UNTOLD, LEAST_WEIGHT = 60.0, 6.0, 0.3
+LAST_NOISE = 0.1  # noise to picture, below which the weight falls
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Recipe:
         seed: of weights, noise and scenes.
     """
 
-    samples: int = 200_000
+    samples: int = 425_000
     batch: int = 16
     rate: float = 5e-4
     warm_up: int = 100
@@ -100,13 +107,12 @@ def make_batch(number: int, recipe: Recipe, encoder: autoencoder.Autoencoder) ->
     return Batch(latents, words_of(scenes, with_instances.tolist(), prompts))
 
 
-def losses(model: SmallDEIG, batch: Batch, alphas: torch.Tensor, generator: torch.Generator):
-    """Return what training makes small and, to look at, the plain error of the noise.
+def losses(
+    model: SmallDEIG, batch: Batch, alphas: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what training makes small and, to look at, the plain error of the noise; both without dimensions.
 
-    The noise's error is weighted to be that of the picture. Words and boxes say all that there is to see, so the
-    picture can be told even where all is noise; and what is not learned there, such as which texture was asked
-    for, is not learned at all: a little later the noisy picture gives it away. Where no instances are told the
-    picture cannot be known, and where next to no noise is left nothing is to be seen: less weight there.
+    Small are made the weighted error of the noise and, a little, the error in naming the phrases.
     """
     latents = batch.latents
     timesteps = torch.randint(1000, (len(latents),), generator=generator)
@@ -118,10 +124,25 @@ def losses(model: SmallDEIG, batch: Batch, alphas: torch.Tensor, generator: torc
         predicted = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, batch.words, tokens)
         naming = 0 if tokens is None else model.reader.loss(tokens, batch.words.shapes)
     error = (predicted.float() - noise).square().mean((1, 2, 3))
-    noise_ratio = ((1 - kept) / kept).flatten()
-    most = torch.tensor([60.0 if count else 6.0 for count in batch.words.counts])
-    weight = noise_ratio.minimum(most).clamp(min=0.3) * (10 * noise_ratio).clamp(max=1)
-    return (weight * error).mean() + 0.05 * naming, error.detach().mean()
+    return (_weights(kept.flatten(), batch.words) * error).mean() + NAMING * naming, error.detach().mean()
+
+
+def _weights(kept: torch.Tensor, words: Words) -> torch.Tensor:
+    """Weigh each sample's error of the noise, (B,), by how much of the picture is kept, (B,), and what is told.
+
+    As long as most is noise it is the error of the picture that counts. Words and boxes say all that there is to
+    see, and what is not learned there, such as which texture was asked for, is not learned at all: a little later
+    the noisy picture gives it away. With instances or prompt left out much of it cannot be known, and would
+    drown the rest. Of the last noise, of which nothing is to be seen, less and less counts.
+    """
+    ratio = (1 - kept) / kept  # the error of the picture is so many times that of the noise
+    most = torch.tensor(
+        [
+            MOST_WEIGHT if count and prompt else MOST_WEIGHT_UNTOLD
+            for count, prompt in zip(words.counts, words.prompts, strict=True)
+        ]
+    )
+    return ratio.minimum(most).clamp(min=LEAST_WEIGHT) * (ratio / LAST_NOISE).clamp(max=1)
 
 
 class FloatAttention(TorchFunctionMode):
@@ -145,7 +166,7 @@ def stored_weights(model: nn.Module, active: bool) -> Iterator[None]:
     if not active:
         yield
         return
-    rounded = [(name, p) for name, p in model.named_parameters() if not name.startswith("text.")]
+    rounded = [(name, p) for name, p in model.named_parameters() if is_stored_in_eight_bits(name, p)]
     whole = [parameter.data for _, parameter in rounded]
     for name, parameter in rounded:
         # What is rounded is what widening makes of it.
@@ -169,7 +190,11 @@ class Worker:
         """Average gradients over all workers."""
         if self.of == 1:
             return
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        for parameter in model.parameters():
+            # Where no scene of this worker has instances; the others count on as many numbers from it.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in model.parameters()]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.of
@@ -206,11 +231,24 @@ class Run:
 
     def _load(self):
         state = torch.load(self.folder / "state.pt", weights_only=True)
+        changed = [name for name, value in self._settings().items() if state["settings"][name] != value]
+        if changed:
+            was = ", ".join(f"{name} {state['settings'][name]}" for name in changed)
+            raise ValueError(
+                f"The run in {self.folder} was begun with {was}. Go on with the same, or begin anew with another "
+                "--run folder; only --samples may change."
+            )
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
         logger.info("going on from step %d", self.step)
+
+    def _settings(self) -> dict[str, float]:
+        """What has to stay as it was for a run to go on: all but its length."""
+        settings = asdict(self.recipe) | {"workers": self.worker.of}
+        del settings["samples"]
+        return settings
 
     def save(self):
         """Keep everything, replacing what was kept before only when it is written."""
@@ -221,6 +259,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "curve": self.curve,
+            "settings": self._settings(),
         }
         torch.save(state, self.folder / "state.new")
         (self.folder / "state.new").replace(self.folder / "state.pt")
@@ -276,7 +315,7 @@ class Run:
 
     def train(self, save_minutes: float = 5):
         """Train on all the samples."""
-        saved, looked = self.seconds, 0
+        saved = self.seconds
         clock = time.monotonic() - self.seconds
         scenes = [deal(FIRST_SCENE + i if self.recipe.scenes else i) for i in range(8)]
         first = self.worker.rank == 0
@@ -289,8 +328,8 @@ class Run:
                 bar.set_postfix(step=self.step, error=f"{np.mean([e for *_, e in self.curve[-50:]]):.4f}")
                 if first and self.seconds - saved > save_minutes * 60:
                     self.save()
-                    self.look(f"look-{looked:02d}.png", scenes)
-                    saved, looked = self.seconds, looked + 1
+                    self.look(f"look-{self.step:06d}.png", scenes)
+                    saved = self.seconds
         if first:
             self.save()
             self.look("look-last.png", scenes)

@@ -49,8 +49,10 @@ class Case:
     def __str__(self) -> str:
         return f"{self.way}, N = {self.count}" if self.count else self.way
 
-    def call(self, latent_size: tuple[int, int], seed: int = 0, steps: int = 1, into: Measured | None = None):
-        """Sample, and measure each denoising of positive and negative together."""
+    def call(
+        self, latent_size: tuple[int, int], seed: int = 0, steps: int = 1, into: Measured | None = None
+    ) -> torch.Tensor:
+        """Sample, measuring each denoising of positive and negative together, and return the latent."""
         model = self.model.clone()
 
         def timed(executor, *args, **kwargs):
@@ -60,7 +62,7 @@ class Case:
         model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "bench", timed)
         latent = torch.zeros(1, 4, *latent_size)
         noise = comfy.sample.prepare_noise(latent, seed)
-        comfy.sample.sample(
+        return comfy.sample.sample(
             model,
             noise,
             steps,

@@ -50,6 +50,15 @@ def say_table(result: dict):
     print("\nText encoder of Flan-T5-XL's size, 10 phrases")
     for name, figures in result["text"].items():
         print(f"  {name:20} {figures['encoded']:3} encoded {figures['seconds']:9.3f} s")
+    print(
+        f"\nLow memory, GB on the device while sampling{'':5} UNet  adapter  text encoder     peak  difference"
+    )
+    for name, figures in result["low_memory"].items():
+        parts = [
+            "" if figures[key] is None else f"{figures[key] / GB:.2f}"
+            for key in ("unet", "adapter", "text_encoder", "peak")
+        ]
+        print("  {:44} {:>6} {:>8} {:>13} {:>8}".format(name, *parts) + f"  {figures['difference']:10.1e}")
 
 
 def say_bars(result: dict):

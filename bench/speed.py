@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ AREA_COUNT = 8  # at which regional prompting is
 SIZES = {"512x512": (64, 64), "768x512": (64, 96)}  # latent rows and columns
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TIMESTEP = 421.0  # any
+BUDGET = 10**9  # bytes free on the device in the low-memory modes, of 2 to 5 GB of weights
 
 
 def measure_calls(on, latent_size: tuple[int, int], rounds: int, name: str) -> list:
@@ -134,28 +136,58 @@ def bars_of(rows: list[dict], size: str, dtype: str, tokens: float) -> list[Bar]
     return bars
 
 
+def read_and_make(on, encoder):
+    """A case of DEIG with the text encoder on the device, as it is when phrases were read."""
+    import comfy.model_management
+
+    from .cases import deig
+
+    comfy.model_management.load_models_gpu([encoder.patcher], force_full_load=True)
+    return deig(on, DENSE_COUNT)
+
+
+def low_memory_bars(modes: dict[str, dict], where: str) -> list[Bar]:
+    from .low_memory import MODES
+
+    difference = max(figures["difference"] for figures in modes.values())
+    reading = max(figures["text_encoder"] for name, figures in modes.items() if not MODES[name].is_roomy)
+    return [
+        Bar("largest difference in a low-memory mode", where, difference, at_most=1e-3),
+        Bar("bytes of the text encoder there while sampling", where, reading, at_most=0),
+    ]
+
+
 def measure(options: argparse.Namespace) -> dict:
     open_host(options.host, ["--use-pytorch-cross-attention"] + ["--cpu"] * (not torch.cuda.is_available()))
     import comfy.model_management
 
     from .cases import Models
-    from .text import measure_text
+    from .low_memory import measure_low_memory
+    from .text import measure_text, random_encoder
 
     device = comfy.model_management.get_torch_device()
     dtypes = options.dtype or (["fp32"] if device.type == "cpu" else ["bf16", "fp16"])
-    rows, bars, second_seed = [], [], 0
+    rows, bars, second_seed, on = [], [], 0, None
     for dtype in dtypes:
+        del on  # there is no room for two
         print(f"Making models of full size, {dtype} ...", flush=True)
         on = Models(DTYPES[dtype])
         for size in options.size or SIZES:
             cases = measure_calls(on, SIZES[size], options.rounds, f"{size}, {dtype}")
             rows += rows_of(cases, size, dtype)
             bars += bars_of(rows, size, dtype, measure_tokens(on))
+            del cases
         second_seed = count_second_seed(on)
-        del on, cases
         comfy.model_management.unload_all_models()
     print("Encoding phrases at Flan-T5-XL's size ...", flush=True)
-    text = measure_text()
+    encoder = random_encoder()
+    text = measure_text(encoder)
+    print("Painting in the low-memory modes ...", flush=True)
+    size = (options.size or list(SIZES))[0]
+    parts = {"unet": on.unet, "adapter": on.adapter, "text_encoder": encoder.patcher}
+    modes = measure_low_memory(partial(read_and_make, on, encoder), parts, SIZES[size], BUDGET)
+    bars += low_memory_bars(modes, size)
+    del on, encoder, parts
     imported, adapter = probe("import", options.host), probe("adapter", options.host)
     bars += [
         Bar("IDE evaluations for a second seed", "", second_seed, at_most=0),
@@ -178,6 +210,7 @@ def measure(options: argparse.Namespace) -> dict:
         },
         "calls": rows,
         "text": text,
+        "low_memory": modes,
         "import": imported,
         "adapter": adapter,
         "bars": [bar.as_dict() for bar in bars],

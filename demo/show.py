@@ -20,17 +20,33 @@ from .sheet import draw_sheet
 SCENE = Scene(
     shapes=(
         Shape(
-            "circle", "striped", ("red", "white"), (0.05, 0.06, 0.47, 0.48), "a red circle with white stripes"
+            "circle",
+            "dotted",
+            ("red", "white"),
+            (0.0625, 0.0625, 0.46875, 0.46875),
+            "a red circle with white dots",
         ),
-        Shape("square", "plain", ("purple",), (0.54, 0.54, 0.94, 0.94), "a purple square"),
-        Shape("star", "plain", ("yellow",), (0.55, 0.06, 0.93, 0.44), "a yellow star"),
-        Shape("ring", "plain", ("green",), (0.1, 0.58, 0.44, 0.92), "a plain green ring"),
+        Shape(
+            "square",
+            "checked",
+            ("blue", "yellow"),
+            (0.53125, 0.53125, 0.9375, 0.9375),
+            "a blue and yellow checked square",
+        ),
+        Shape("star", "plain", ("orange",), (0.53125, 0.0625, 0.9375, 0.46875), "an orange star"),
+        Shape(
+            "ring",
+            "striped",
+            ("green", "white"),
+            (0.0625, 0.53125, 0.46875, 0.9375),
+            "a striped ring, green and white",
+        ),
     ),
     ground=("grey",),
     split="plain",
     prompt="shapes on a grey ground",
 )
-STEPS, GUIDANCE, SEED = 20, 4.0, 4
+STEPS, GUIDANCE, SEED = 20, 4.0, 0
 TITLES = ("layout", "painted with DEIG", "same seed without DEIG")
 
 

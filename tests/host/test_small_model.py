@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from deig_pack.deig_core.regions import Mask, Region
-from deig_pack.demo.judge import NAMES, labels
+from deig_pack.demo.judge import NAMES, judge, labels
 from deig_pack.demo.painter import Painter
 from deig_pack.demo.place import CHECKPOINT, WEIGHTS
+from deig_pack.demo.scenes import TEXTURES, Scene, Shape
 from deig_pack.tests.host.test_patch import clip, sample
 
 pytestmark = pytest.mark.skipif(
@@ -76,6 +77,17 @@ def test_a_changed_phrase_changes_its_region_and_hardly_another(paint):
     assert changed(before, after, STAR) < 0.15 and share(inside(after, STAR), "yellow") > 0.25
 
 
+@pytest.mark.parametrize("texture", TEXTURES)
+def test_the_texture_is_the_one_that_the_phrase_names(painter, texture):
+    colours = ("blue",) if texture == "plain" else ("blue", "white")
+    shape = Shape(
+        "square", texture, colours, (0.25, 0.25, 0.75, 0.75), f"a {' and '.join(colours)} {texture} square"
+    )
+    model = painter.patched(painter.ground((Region(shape.phrase, shape.box),)))
+    picture = painter.decode(painter.paint(model, PROMPT, steps=STEPS))
+    assert judge(picture, Scene((shape,), ("grey",), "plain", PROMPT)).shapes[0].texture == texture
+
+
 def test_an_added_region_leaves_the_others_alone(paint):
     before, after = paint(SQUARE, STAR), paint(SQUARE, STAR, RING)
     assert share(inside(before, RING), "green") < 0.05 < 0.3 < share(inside(after, RING), "green")
@@ -116,7 +128,6 @@ def test_the_training_pipeline_paints_the_same(painter):
     """The UNet of training, the core's adapter and a DDIM of a few lines, without the host, from the same noise."""
     from deig_pack.demo.model import sample as ddim
     from deig_pack.demo.model import sampling_times
-    from deig_pack.demo.scenes import Scene, Shape
     from deig_pack.demo.stored import StoredDEIG
 
     regions = (SQUARE, STAR)

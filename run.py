@@ -520,7 +520,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "bench",
         help="measure what DEIG costs; with --quality, how well the small model paints",
         description="Measures time and memory of full-size models with random weights, against the plain model and "
-        "what DEIG replaces, in the first ComfyUI found: about 25 minutes on two CPU cores. Further arguments go to "
+        "what DEIG replaces, in the first ComfyUI found: about 30 minutes on two CPU cores. Further arguments go to "
         "the benchmark: --rounds 1 --size 512x512 takes a third of that.",
     )
     bench_parser.add_argument(

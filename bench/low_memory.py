@@ -61,9 +61,8 @@ def low_memory(mode: Mode, budget: int) -> Iterator[None]:
         try:
             yield
         finally:
-            management.free_memory(
-                1e30, device()
-            )  # old hosts' unload_all_models looks at their own device only
+            # Old hosts' unload_all_models looks at their own device only.
+            management.free_memory(1e30, device())
 
 
 def measure_low_memory(

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scenes import COLOURS, GROUNDS, SHAPES, SIZE, TEXTURES, Scene, Shape, coverage, draw_ground, pixel_box
+from .scenes import (
+    COLOURS,
+    GROUNDS,
+    SHAPES,
+    SIZE,
+    TEXTURES,
+    Scene,
+    Shape,
+    coverage,
+    draw_ground,
+    draw_shapes,
+    pixel_box,
+)
 
 NAMES = tuple(COLOURS)
 SHAPE_COLOURS = np.array(list(COLOURS.values()), dtype=np.float32)
@@ -168,13 +180,7 @@ def _leaked(inside: np.ndarray, scene: Scene, shape: Shape) -> float:
 
 def _drawn_behind(scene: Scene, index: int) -> np.ndarray:
     picture = draw_ground(scene.ground, scene.split)
-    for shape in scene.shapes[:index]:
-        x0, y0, x1, y1 = pixel_box(shape.box)
-        main, second = coverage(shape.kind, shape.texture, shape.box)
-        colours = [np.array(COLOURS[name], dtype=np.float32) for name in shape.colours]
-        area = picture[y0:y1, x0:x1]
-        paint = main[..., None] * colours[0] + second[..., None] * colours[-1]
-        area[:] = area * (1 - main - second)[..., None] + paint
+    draw_shapes(picture, scene.shapes[:index])
     return picture
 
 

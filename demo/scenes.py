@@ -7,6 +7,7 @@ smaller one lies in front, which a model can tell from the boxes alone.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -184,6 +185,18 @@ def draw_ground(ground: tuple[str, ...], split: str, width: int = SIZE, height: 
     return picture
 
 
+def draw_shapes(picture: np.ndarray, shapes: Sequence[Shape]):
+    """Draw shapes over a picture, (height, width, 3), float32, 0 to 255, the last one in front."""
+    height, width = picture.shape[:2]
+    for shape in shapes:
+        x0, y0, x1, y1 = pixel_box(shape.box, width, height)
+        main, second = coverage(shape.kind, shape.texture, shape.box, width, height)
+        area = picture[y0:y1, x0:x1]
+        colours = np.array([COLOURS[name] for name in shape.colours], dtype=np.float32)
+        paint = main[..., None] * colours[0] + second[..., None] * colours[-1]
+        area[:] = area * (1 - main - second)[..., None] + paint
+
+
 def draw(scene: Scene, width: int = SIZE, height: int = SIZE) -> np.ndarray:
     """Draw a scene, anti-aliased.
 
@@ -191,13 +204,7 @@ def draw(scene: Scene, width: int = SIZE, height: int = SIZE) -> np.ndarray:
         (height, width, 3), uint8.
     """
     picture = draw_ground(scene.ground, scene.split, width, height)
-    for shape in scene.shapes:
-        x0, y0, x1, y1 = pixel_box(shape.box, width, height)
-        main, second = coverage(shape.kind, shape.texture, shape.box, width, height)
-        area = picture[y0:y1, x0:x1]
-        colours = np.array([COLOURS[name] for name in shape.colours], dtype=np.float32)
-        paint = main[..., None] * colours[0] + second[..., None] * colours[-1]
-        area[:] = area * (1 - main - second)[..., None] + paint
+    draw_shapes(picture, scene.shapes)
     return picture.round().clip(0, 255).astype(np.uint8)
 
 

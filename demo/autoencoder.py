@@ -6,8 +6,13 @@ tapers towards the full resolution, which makes training on a CPU four times as 
 weights with zeros afterwards: the channels and blocks that this adds pass on what comes in.
 """
 
+import math
 import time
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +20,10 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from .device import CPU, half_precision
+from .keep import save_whole
 from .scenes import deal, draw
+from .supply import drawn_ahead
 
 LATENT_CHANNELS = 4
 TAESD_WIDTH = 64
@@ -123,18 +131,26 @@ def full_width(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return out | {"vae_scale": torch.tensor(HOST_SCALE), "vae_shift": torch.tensor(0.0)}
 
 
-def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+def to_tensor(pictures: torch.Tensor) -> torch.Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W), 0 to 1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    return pictures.permute(0, 3, 1, 2).float() / 255
 
 
 def to_uint8(pictures: torch.Tensor) -> np.ndarray:
     """(B, 3, H, W), 0 to 1 -> (B, H, W, 3) uint8."""
-    return (pictures.permute(0, 2, 3, 1).float() * 255).round().clamp(0, 255).byte().numpy()
+    return (pictures.permute(0, 2, 3, 1).float() * 255).round().clamp(0, 255).byte().cpu().numpy()
 
 
-def _crops(rng: np.random.Generator, scenes: int, side: int = 64) -> torch.Tensor:
-    """Draw scenes and cut each into its four quarters, moved a little."""
+class Crops(NamedTuple):
+    """Pieces of pictures, (B, 3, 64, 64), and noise for their latents, (B, 4, 8, 8)."""
+
+    pictures: torch.Tensor
+    noise: torch.Tensor
+
+
+def _draw_step(seed: tuple[int, ...], step: int, scenes: int = 4, side: int = 64) -> Crops:
+    """Draw the scenes of a step and cut each into its four quarters, moved a little."""
+    rng = np.random.default_rng((*seed, step))
     crops = []
     for _ in range(scenes):
         picture = draw(deal(int(rng.integers(2**40))))
@@ -143,7 +159,8 @@ def _crops(rng: np.random.Generator, scenes: int, side: int = 64) -> torch.Tenso
                 dy, dx = rng.integers(-12, 13, size=2)
                 top, left = np.clip((y + dy, x + dx), 0, picture.shape[0] - side)
                 crops.append(picture[top : top + side, left : left + side])
-    return to_tensor(np.stack(crops))
+    noise = rng.standard_normal((len(crops), LATENT_CHANNELS, side // 8, side // 8), dtype=np.float32)
+    return Crops(to_tensor(torch.from_numpy(np.stack(crops))), torch.from_numpy(noise))
 
 
 def _mean_colours(pictures: torch.Tensor) -> torch.Tensor:
@@ -153,57 +170,103 @@ def _mean_colours(pictures: torch.Tensor) -> torch.Tensor:
     return torch.stack((2 * lightness, 5 * warmth, 5 * blueness), dim=1)
 
 
-def _loss(model: Autoencoder, crops: torch.Tensor, done: float) -> torch.Tensor:
+def _loss(model: Autoencoder, crops: Crops, done: float) -> torch.Tensor:
     """Distance of the painted crop, and of the latents from what makes them easy to learn from.
 
     Three of the four channels are drawn towards the mean colour of their cell, less and less. Without that,
     colours come long after light and dark, and the UNet has a harder language to learn.
     """
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        latents = model.encode(crops)
-        noisy = latents.float() + 0.08 * torch.randn(latents.shape)
-        painted = model.taesd_decoder(noisy).float()
+    pictures, noise = crops
+    with half_precision(pictures.device):
+        latents = model.encode(pictures)
+        painted = model.taesd_decoder(latents.float() + 0.08 * noise).float()
     latents = latents.float()
-    colour = F.mse_loss(latents[:, :3], _mean_colours(crops))
+    colour = F.mse_loss(latents[:, :3], _mean_colours(pictures))
     moments = latents.mean((0, 2, 3)).square().mean() + (latents.var((0, 2, 3)) - 1).square().mean()
     extremes = (latents.abs() - 2.5).clamp(min=0).square().mean()
     guide = 0.2 * 0.05**done * colour + 0.01 * moments + 0.05 * extremes
-    return 3 * F.mse_loss(painted, crops) + done * F.l1_loss(painted, crops) + guide
+    return 3 * F.mse_loss(painted, pictures) + done * F.l1_loss(painted, pictures) + guide
 
 
-def train(minutes: float, seed: int = 0) -> Autoencoder:
-    """Train an autoencoder on drawn scenes for so many minutes."""
+@dataclass(frozen=True)
+class Part:
+    """A part of training.
+
+    Args:
+        name: of the file that keeps it.
+        steps: how many, of 4 scenes each.
+        rate: the highest learning rate; it falls as a cosine.
+        begin: how far training as a whole is when this begins, 0 to 1.
+        with_encoder: train the encoder too; otherwise the decoder alone, for the latents as they are.
+    """
+
+    name: str
+    steps: int
+    rate: float
+    begin: float
+    with_encoder: bool
+
+    def rate_at(self, step: int) -> float:
+        """Return the rate at a step: up for a fiftieth of them, then down."""
+        done = step / self.steps
+        return self.rate * min(1, (step + 1) / self.steps * 50) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def train(folder: Path, steps: int, seed: int = 0, device: torch.device = CPU, save_minutes: float = 2):
+    """Train an autoencoder on drawn scenes, then its decoder alone for half as long, and leave it in a file.
+
+    Args:
+        folder: where to, as autoencoder.pt; in between it keeps what is done so far, and goes on from there.
+        steps: how many with the whole of it.
+        seed: of weights, scenes and noise.
+        device: what to train on.
+        save_minutes: how often to keep what is done so far.
+    """
     torch.manual_seed(seed)
-    model = Autoencoder().to(memory_format=torch.channels_last)
-    _fit(model, minutes, seed, rate=2e-3, begin=0.0)
-    return model.to(memory_format=torch.contiguous_format).eval()
+    model = Autoencoder().to(device, memory_format=torch.channels_last)
+    parts = (
+        Part("autoencoder", steps, rate=2e-3, begin=0.0, with_encoder=True),
+        Part("decoder", steps // 2, rate=1.2e-3, begin=0.7, with_encoder=False),
+    )
+    for number, part in enumerate(parts):
+        _fit(model, part, (seed, number), folder / f"{part.name}-state.pt", save_minutes)
+    state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_whole(state, folder / "autoencoder.pt")
+    for part in parts:
+        (folder / f"{part.name}-state.pt").unlink()
 
 
-def train_decoder(model: Autoencoder, minutes: float, seed: int = 1):
-    """Train the decoder further, for the latents as they are."""
-    model.train().to(memory_format=torch.channels_last)
-    model.taesd_encoder.requires_grad_(False)
-    torch.manual_seed(seed)
-    _fit(model, minutes, seed, rate=1.2e-3, begin=0.7)
-    model.to(memory_format=torch.contiguous_format).eval()
-
-
-def _fit(model: Autoencoder, minutes: float, seed: int, rate: float, begin: float, scenes_per_step: int = 4):
-    """Train what takes gradients; `begin` is how far training is when this begins, 0 to 1."""
-    rng = np.random.default_rng(seed)
+def _fit(model: Autoencoder, part: Part, seed: tuple[int, int], path: Path, save_minutes: float):
+    """Train a part, on from where it was left."""
+    model.taesd_encoder.requires_grad_(part.with_encoder)
+    device = next(model.parameters()).device
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99), fused=True)
-    start, done = time.monotonic(), 0.0
-    with tqdm(total=100, desc="autoencoder", unit="%") as bar:
-        while done < 1:
-            crops = _crops(rng, scenes_per_step).to(memory_format=torch.channels_last)
-            loss = _loss(model, crops, begin + (1 - begin) * done)
+    optimiser = torch.optim.Adam(parameters, lr=part.rate, betas=(0.9, 0.99), fused=True)
+    begun = 0
+    if path.exists():
+        state = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        begun = state["step"]
+
+    def save(step: int):
+        save_whole({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, path)
+
+    saved = time.monotonic()
+    drawn = drawn_ahead(partial(_draw_step, seed), range(begun, part.steps), device)
+    with tqdm(drawn, desc=part.name, initial=begun, total=part.steps, unit="step", mininterval=5) as bar:
+        for step, (pictures, noise) in enumerate(bar, start=begun):
+            crops = Crops(pictures.to(device, memory_format=torch.channels_last), noise.to(device))
+            loss = _loss(model, crops, part.begin + (1 - part.begin) * step / part.steps)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             for group in optimiser.param_groups:
-                group["lr"] = rate * min(1, done * 50) * 0.5 * (1 + np.cos(np.pi * done))
+                group["lr"] = part.rate_at(step)
             optimiser.step()
-            done = min((time.monotonic() - start) / 60 / minutes, 1)
-            bar.update(100 * done - bar.n)
-            bar.set_postfix(loss=f"{loss.item():.4f}")
+            if step % 100 == 0:
+                bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+            if time.monotonic() - saved > save_minutes * 60:
+                save(step + 1)
+                saved = time.monotonic()
+    save(part.steps)

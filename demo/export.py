@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from . import text
 from .autoencoder import Autoencoder, full_width
 from .curve import draw_curve
+from .device import STORED
 from .model import SmallDEIG
 from .place import ADAPTER, CHECKPOINT, TEXT_FOLDER
 from .widen import widen_adapter, widen_unet
 
 CURVE = "loss.png"
 MOST_BYTES = 60_000_000
-STORED = torch.float8_e4m3fn
 
 
 def is_stored_in_eight_bits(name: str, parameter: torch.Tensor) -> bool:
@@ -75,11 +75,11 @@ def export_run(run: Path, folder: Path):
         run: the folder that `python -m demo.train` keeps.
         folder: where to.
     """
-    state = torch.load(run / "state.pt", weights_only=True)
+    state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
     model = SmallDEIG(text.load_tokenizer(run / "t5"))
     model.load_state_dict(state["average"])
     encoder = Autoencoder()
-    encoder.load_state_dict(torch.load(run / "autoencoder.pt", weights_only=True))
+    encoder.load_state_dict(torch.load(run / "autoencoder.pt", map_location="cpu", weights_only=True))
     export(model.eval(), encoder, run / "t5", folder)
     draw_curve(state["curve"], folder / CURVE)
 

@@ -7,7 +7,8 @@ position's logit gets the logarithm of how many it stands for. The result is tha
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from deig_core.raster import cell_places, token_places
 from deig_core.regions import Region
 
 from . import text
+from .device import CPU, half_precision
 from .reader import Reader
 from .scenes import Scene, Shape
 from .unet import CONTEXT_WIDTH, WIDTH, UNet
@@ -69,6 +71,10 @@ class Words:
     boxes: torch.Tensor
     places: torch.Tensor
     prompts: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "Words":
+        """Return the same with its tensors on a device."""
+        return replace(self, boxes=self.boxes.to(device), places=self.places.to(device))
 
 
 def words_of(scenes: Sequence[Scene], with_instances: Sequence[bool], prompts: Sequence[str]) -> Words:
@@ -194,7 +200,9 @@ class SmallDEIG(nn.Module):
 
 def times_of_phrases(timesteps: torch.Tensor, words: Words) -> torch.Tensor:
     """Give every phrase the timestep of its scene: (B,) -> (P,)."""
-    return timesteps.repeat_interleave(torch.tensor(words.counts))
+    counts = torch.tensor(words.counts, device=timesteps.device)
+    # Told how many there are, a GPU need not be waited for.
+    return timesteps.repeat_interleave(counts, output_size=len(words.phrases))
 
 
 def ground(adapter: Adapter, tokens: torch.Tensor, words: Words) -> list[Grounded]:
@@ -213,9 +221,9 @@ def ground(adapter: Adapter, tokens: torch.Tensor, words: Words) -> list[Grounde
     return [Grounded(1, *pair) if len(pair[0]) else Grounded(1) for pair in zip(objs, biases, strict=True)]
 
 
-def sampling_times(steps: int) -> torch.Tensor:
-    """Return the timesteps that `sample` goes through and, last, the clean picture's: (steps + 1,)."""
-    return torch.linspace(999, 0, steps + 1).round().long()
+def sampling_times(steps: int) -> list[int]:
+    """Return the timesteps that `sample` goes through and, last, the clean picture's: one more than steps."""
+    return [round(999 * (steps - i) / steps) for i in range(steps + 1)]
 
 
 @torch.no_grad()
@@ -226,6 +234,7 @@ def sample(
     steps: int = 20,
     guidance: float = 3.0,
     half: bool = True,
+    device: torch.device = CPU,
 ) -> torch.Tensor:
     """Paint scenes with DDIM.
 
@@ -236,18 +245,18 @@ def sample(
         steps: how many.
         guidance: classifier-free guidance scale; 1 leaves the negative prompt out.
         half: compute in bfloat16.
+        device: where the model is.
 
     Returns:
-        (B, 4, 16, 16), latents.
+        (B, 4, 16, 16), latents, on the device.
     """
     alphas = noise_schedule()
-    told = words_of(scenes, [True] * len(scenes), [scene.prompt for scene in scenes])
-    untold = words_of(scenes, [False] * len(scenes), [""] * len(scenes))
-    x = torch.randn(len(scenes), 4, LATENT, LATENT, generator=torch.Generator().manual_seed(seed))
-    times = sampling_times(steps)
-    for now, then in zip(times[:-1], times[1:], strict=True):
-        timesteps = torch.full((len(scenes),), int(now))
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+    told = words_of(scenes, [True] * len(scenes), [scene.prompt for scene in scenes]).to(device)
+    untold = words_of(scenes, [False] * len(scenes), [""] * len(scenes)).to(device)
+    x = torch.randn(len(scenes), 4, LATENT, LATENT, generator=torch.Generator().manual_seed(seed)).to(device)
+    for now, then in pairwise(sampling_times(steps)):
+        timesteps = torch.full((len(scenes),), now, device=device)
+        with half_precision(device, half):
             noise = model(x, timesteps, told).float()
             if guidance != 1:
                 free = model(x, timesteps, untold).float()

@@ -40,7 +40,8 @@ class Reader(nn.Linear):
                 (SHAPES.index(shape.kind), TEXTURES.index(shape.texture))
                 + (_COLOURS.index(shape.colours[0]), _COLOURS.index(shape.colours[-1]))
                 for shape in shapes
-            ]
+            ],
+            device=tokens.device,
         )
         guesses = self(tokens.flatten(1)).float().split(_CHOICES, dim=1)
         return sum(F.cross_entropy(guess, answer) for guess, answer in zip(guesses, asked.T, strict=True))

@@ -126,9 +126,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def encode(encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast, phrases: Sequence[str]) -> Padded:
     """Encode phrases, computing no more of their padding than differs."""
-    ids = [tokenizer.encode(phrase)[:LENGTH] for phrase in phrases]
+    ids = [row[:LENGTH] for row in tokenizer(list(phrases))["input_ids"]]
     length = min(max(map(len, ids)) + FAR, LENGTH)
-    tokens = torch.tensor([row + [0] * (length - len(row)) for row in ids])
+    tokens = torch.tensor([row + [0] * (length - len(row)) for row in ids], device=encoder.device)
     features = encoder(input_ids=tokens, attention_mask=(tokens != 0).long()).last_hidden_state
     return Padded(features, LENGTH - length + 1)
 

@@ -15,26 +15,29 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-import torch.nn.functional as F
 from PIL import Image
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from . import autoencoder, text
 from .curve import draw_curve
-from .export import CURVE, STORED, is_stored_in_eight_bits
-from .model import SmallDEIG, Words, noise_schedule, sample, words_of
+from .device import CPU, STORED, half_precision, pick_device
+from .export import CURVE, is_stored_in_eight_bits
+from .keep import save_whole
+from .model import LATENT, SmallDEIG, Words, noise_schedule, sample, words_of
 from .scenes import FIRST_SCENE, Scene, deal, draw
+from .supply import drawn_ahead
+from .unet import LATENT_CHANNELS
 from .widen import query_scale
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ class Recipe:
 
     Args:
         samples: how many scenes to train UNet, adapter and text encoder on.
-        batch: scenes a step, for each worker.
+        batch: scenes a step, of all workers together.
         rate: the highest learning rate.
         warm_up: steps until it is reached.
         fall: the share of the run over which the rate falls, at its end.
@@ -63,7 +66,7 @@ class Recipe:
     """
 
     samples: int = 425_000
-    batch: int = 16
+    batch: int = 32
     rate: float = 5e-4
     warm_up: int = 100
     fall: float = 0.45
@@ -74,6 +77,10 @@ class Recipe:
     scenes: int = 0
     seed: int = 0
 
+    @property
+    def steps(self) -> int:
+        return -(-self.samples // self.batch)
+
     def rate_at(self, step: int, done: float) -> float:
         """Return the rate at a step, with a share `done` of the run behind it."""
         falling = min((1 - done) / self.fall, 1)
@@ -81,50 +88,77 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
+class Drawn:
+    """Scenes to learn from, and how noisy they are shown.
+
+    Args:
+        pictures: (B, 128, 128, 3), uint8.
+        words: what the B scenes are told.
+        timesteps: (B,), 0 to 999.
+        noise: (B, 4, 16, 16)
+    """
+
+    pictures: torch.Tensor
+    words: Words
+    timesteps: torch.Tensor
+    noise: torch.Tensor
+
+
+def draw_scenes(recipe: Recipe, numbers: Sequence[int]) -> Drawn:
+    """Draw scenes, given by their numbers, and leave out what guidance needs left out."""
+    scenes, with_instances, prompts, timesteps, noise = [], [], [], [], []
+    for number in numbers:
+        rng = np.random.default_rng((recipe.seed, number))
+        scene = deal(FIRST_SCENE + (number % recipe.scenes if recipe.scenes else number))
+        told = rng.random() >= recipe.without_instances
+        # Half of those without instances are without a prompt too: that is the negative of guidance.
+        bare = rng.random() < (recipe.without_prompt if told else 0.5)
+        scenes.append(scene)
+        with_instances.append(told)
+        prompts.append("" if bare else scene.prompt)
+        timesteps.append(rng.integers(1000))
+        noise.append(rng.standard_normal((LATENT_CHANNELS, LATENT, LATENT), dtype=np.float32))
+    return Drawn(
+        torch.from_numpy(np.stack([draw(scene) for scene in scenes])),
+        words_of(scenes, with_instances, prompts),
+        torch.tensor(timesteps),
+        torch.from_numpy(np.stack(noise)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """Latents (B, 4, 16, 16) and what they are told."""
+    """What the model sees: latents (B, 4, 16, 16), noise of that shape, timesteps (B,), and what it is told."""
 
     latents: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
     words: Words
 
 
-def make_batch(number: int, recipe: Recipe, encoder: autoencoder.Autoencoder) -> Batch:
-    """Draw the scenes of a batch, given by its number, and leave out what guidance needs left out."""
-    rng = np.random.default_rng((recipe.seed, number))
-    numbers = [number * recipe.batch + i for i in range(recipe.batch)]
-    if recipe.scenes:
-        numbers = [number % recipe.scenes for number in numbers]
-    scenes = [deal(FIRST_SCENE + number) for number in numbers]
-    pictures = autoencoder.to_tensor(np.stack([draw(scene) for scene in scenes]))
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        latents = encoder.encode(pictures.contiguous(memory_format=torch.channels_last)).float()
-    with_instances = rng.random(recipe.batch) >= recipe.without_instances
-    # Half of those without instances are without a prompt too: that is the negative of guidance.
-    bare = np.where(with_instances, recipe.without_prompt, 0.5)
-    prompts = [
-        "" if rng.random() < share else scene.prompt for scene, share in zip(scenes, bare, strict=True)
-    ]
-    return Batch(latents, words_of(scenes, with_instances.tolist(), prompts))
+def make_batch(drawn: Drawn, encoder: autoencoder.Autoencoder, device: torch.device) -> Batch:
+    """Encode drawn scenes, on the device."""
+    pictures = autoencoder.to_tensor(drawn.pictures.to(device)).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad(), half_precision(device):
+        latents = encoder.encode(pictures).float()
+    return Batch(latents, drawn.noise.to(device), drawn.timesteps.to(device), drawn.words.to(device))
 
 
-def losses(
-    model: SmallDEIG, batch: Batch, alphas: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(model: SmallDEIG, batch: Batch, alphas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what training makes small and, to look at, the plain error of the noise; both without dimensions.
 
     Small are made the weighted error of the noise and, a little, the error in naming the phrases.
     """
-    latents = batch.latents
-    timesteps = torch.randint(1000, (len(latents),), generator=generator)
-    noise = torch.randn(latents.shape, generator=generator)
-    kept = alphas[timesteps][:, None, None, None]
-    noisy = kept.sqrt() * latents + (1 - kept).sqrt() * noise
-    with FloatAttention(), torch.autocast("cpu", dtype=torch.bfloat16):
-        tokens = model.read(timesteps, batch.words)
-        predicted = model(noisy.contiguous(memory_format=torch.channels_last), timesteps, batch.words, tokens)
+    kept = alphas[batch.timesteps]
+    share = kept[:, None, None, None]
+    noisy = share.sqrt() * batch.latents + (1 - share).sqrt() * batch.noise
+    with half_precision(noisy.device):
+        tokens = model.read(batch.timesteps, batch.words)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        predicted = model(noisy, batch.timesteps, batch.words, tokens)
         naming = 0 if tokens is None else model.reader.loss(tokens, batch.words.shapes)
-    error = (predicted.float() - noise).square().mean((1, 2, 3))
-    return (_weights(kept.flatten(), batch.words) * error).mean() + NAMING * naming, error.detach().mean()
+    error = (predicted.float() - batch.noise).square().mean((1, 2, 3))
+    return (_weights(kept, batch.words) * error).mean() + NAMING * naming, error.detach().mean()
 
 
 def _weights(kept: torch.Tensor, words: Words) -> torch.Tensor:
@@ -140,24 +174,10 @@ def _weights(kept: torch.Tensor, words: Words) -> torch.Tensor:
         [
             MOST_WEIGHT if count and prompt else MOST_WEIGHT_UNTOLD
             for count, prompt in zip(words.counts, words.prompts, strict=True)
-        ]
+        ],
+        device=kept.device,
     )
     return ratio.minimum(most).clamp(min=LEAST_WEIGHT) * (ratio / LAST_NOISE).clamp(max=1)
-
-
-class FloatAttention(TorchFunctionMode):
-    """Attends in float32: on a CPU, torch's attention in bfloat16 takes five times as long when training."""
-
-    def __torch_function__(self, function, types, arguments=(), options=None):
-        if function is not F.scaled_dot_product_attention:
-            return function(*arguments, **(options or {}))
-        with torch.autocast("cpu", enabled=False):
-            options = {name: _as_float(value) for name, value in (options or {}).items()}
-            return function(*map(_as_float, arguments), **options)
-
-
-def _as_float(value):
-    return value.float() if isinstance(value, torch.Tensor) else value
 
 
 @contextmanager
@@ -181,10 +201,14 @@ def stored_weights(model: nn.Module, active: bool) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Worker:
-    """One of several processes that train together, each on its own batch."""
+    """One of several processes that train together, each on its own part of every batch."""
 
     rank: int = 0
     of: int = 1
+
+    def numbers(self, recipe: Recipe, step: int) -> range:
+        """Return the numbers of the scenes that this worker has at a step."""
+        return range(step * recipe.batch + self.rank, (step + 1) * recipe.batch, self.of)
 
     def average(self, model: nn.Module):
         """Average gradients over all workers."""
@@ -211,26 +235,33 @@ class Run:
         folder: where it is kept.
         recipe: how to train.
         worker: which of several processes this is; the first keeps the run.
+        device: what to train on.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, worker: Worker = Worker()):  # noqa: B008, it is frozen
-        self.folder, self.recipe, self.worker = folder, recipe, worker
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        worker: Worker = Worker(),  # noqa: B008, it is frozen
+        device: torch.device = CPU,
+    ):
+        self.folder, self.recipe, self.worker, self.device = folder, recipe, worker, device
         self.encoder = autoencoder.Autoencoder().eval()
         self.encoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
-        self.encoder.to(memory_format=torch.channels_last).requires_grad_(False)
+        self.encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
         tokenizer = text.load_tokenizer(folder / "t5")
-        self.model = SmallDEIG(tokenizer, recipe.seed).to(memory_format=torch.channels_last)
+        self.model = SmallDEIG(tokenizer, recipe.seed).to(device, memory_format=torch.channels_last)
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
-        self.alphas = noise_schedule()
+        self.alphas = noise_schedule().to(device)
         self.step, self.seconds, self.curve = 0, 0.0, []
         if (folder / "state.pt").exists():
             self._load()
 
     def _load(self):
-        state = torch.load(self.folder / "state.pt", weights_only=True)
+        state = torch.load(self.folder / "state.pt", map_location=self.device, weights_only=True)
         changed = [name for name, value in self._settings().items() if state["settings"][name] != value]
         if changed:
             was = ", ".join(f"{name} {state['settings'][name]}" for name in changed)
@@ -246,7 +277,7 @@ class Run:
 
     def _settings(self) -> dict[str, float]:
         """What has to stay as it was for a run to go on: all but its length."""
-        settings = asdict(self.recipe) | {"workers": self.worker.of}
+        settings = asdict(self.recipe)
         del settings["samples"]
         return settings
 
@@ -261,8 +292,7 @@ class Run:
             "curve": self.curve,
             "settings": self._settings(),
         }
-        torch.save(state, self.folder / "state.new")
-        (self.folder / "state.new").replace(self.folder / "state.pt")
+        save_whole(state, self.folder / "state.pt")
         (self.folder / "curve.json").write_text(json.dumps(self.curve))
         if len(self.curve) > 1:
             draw_curve(self.curve, self.folder / CURVE)
@@ -270,16 +300,20 @@ class Run:
     @property
     def done(self) -> float:
         """The share of the run that is behind, 0 to 1."""
-        return min(self.step * self.worker.of * self.recipe.batch / self.recipe.samples, 1)
+        return min(self.step * self.recipe.batch / self.recipe.samples, 1)
 
-    def train_step(self) -> float:
+    def drawn(self) -> Iterable[Drawn]:
+        """Return what is still to learn from, step by step."""
+        steps = range(self.step, self.recipe.steps)
+        numbers = [self.worker.numbers(self.recipe, step) for step in steps]
+        return drawn_ahead(partial(draw_scenes, self.recipe), numbers, self.device)
+
+    def train_step(self, drawn: Drawn) -> float:
         """Take one step and return the plain error of the noise."""
         recipe = self.recipe
-        number = self.step * self.worker.of + self.worker.rank
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
-        batch = make_batch(number, recipe, self.encoder)
+        batch = make_batch(drawn, self.encoder, self.device)
         with stored_weights(self.model, self.done > 1 - recipe.eight_bit):
-            loss, error = losses(self.model, batch, self.alphas, generator)
+            loss, error = losses(self.model, batch, self.alphas)
             self.optimiser.zero_grad()
             loss.backward()
         self.worker.average(self.model)
@@ -300,13 +334,13 @@ class Run:
 
     def averaged(self) -> SmallDEIG:
         """Return a model with the averaged weights."""
-        model = SmallDEIG(self.model.tokenizer).to(memory_format=torch.channels_last)
+        model = SmallDEIG(self.model.tokenizer).to(self.device, memory_format=torch.channels_last)
         model.load_state_dict(self.average)
         return model.eval().requires_grad_(False)
 
     def look(self, name: str, scenes: list[Scene]):
         """Paint scenes and save them below their drawings."""
-        latents = sample(self.averaged(), scenes)
+        latents = sample(self.averaged(), scenes, device=self.device)
         with torch.no_grad():
             painted = autoencoder.to_uint8(self.encoder.decode(latents))
         drawn = [draw(scene) for scene in scenes]
@@ -319,13 +353,15 @@ class Run:
         clock = time.monotonic() - self.seconds
         scenes = [deal(FIRST_SCENE + i if self.recipe.scenes else i) for i in range(8)]
         first = self.worker.rank == 0
-        with tqdm(total=100, desc="painting", unit="%", disable=not first, mininterval=5) as bar:
-            while self.done < 1:
-                error = self.train_step()
+        bar = tqdm(
+            self.drawn(), "painting", self.recipe.steps, initial=self.step, disable=not first, mininterval=5
+        )
+        with bar:
+            for drawn in bar:
+                error = self.train_step(drawn)
                 self.seconds = time.monotonic() - clock
                 self.curve.append((self.step, round(self.seconds, 1), round(error, 5)))
-                bar.update(100 * self.done - bar.n)
-                bar.set_postfix(step=self.step, error=f"{np.mean([e for *_, e in self.curve[-50:]]):.4f}")
+                bar.set_postfix(error=f"{np.mean([e for *_, e in self.curve[-50:]]):.4f}", refresh=False)
                 if first and self.seconds - saved > save_minutes * 60:
                     self.save()
                     self.look(f"look-{self.step:06d}.png", scenes)
@@ -335,30 +371,43 @@ class Run:
             self.look("look-last.png", scenes)
 
 
-def prepare(folder: Path, minutes: float, seed: int):
-    """Train the vocabulary and the autoencoder, its decoder half as long again, unless they are there."""
+def prepare(folder: Path, steps: int, seed: int, device: torch.device):
+    """Train the vocabulary and the autoencoder, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "t5" / "tokenizer.json").exists():
         text.train_vocabulary(folder / "t5")
     if not (folder / "autoencoder.pt").exists():
-        encoder = autoencoder.train(minutes, seed)
-        autoencoder.train_decoder(encoder, minutes / 2)
-        torch.save(encoder.state_dict(), folder / "autoencoder.pt")
+        autoencoder.train(folder, steps, seed, device)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("run"), help="folder that keeps the run")
     parser.add_argument("--samples", type=int, default=Recipe.samples, help="scenes of the long training")
-    parser.add_argument("--autoencoder-minutes", type=float, default=10.0)
-    parser.add_argument("--batch", type=int, default=Recipe.batch)
+    parser.add_argument(
+        "--autoencoder-steps", type=int, default=9000, help="and half as many for its decoder alone"
+    )
+    parser.add_argument("--batch", type=int, default=Recipe.batch, help="scenes a step")
     parser.add_argument("--rate", type=float, default=Recipe.rate)
     parser.add_argument("--scenes", type=int, default=0, help="only so many, over and over (a quick check)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each; 1: all cores")
+    parser.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="on a CPU: processes of one thread each; 1: one with all cores"
+    )
     arguments = parser.parse_args()
+    try:
+        device = pick_device(arguments.device)
+    except ValueError as error:
+        parser.error(str(error))
+    workers = arguments.workers
+    if workers > 1 and device.type != "cpu":
+        parser.error(f"--workers {workers} shares a CPU's cores. On {device} one trains: leave it out.")
+    if workers < 1 or arguments.batch % workers:
+        parser.error(f"--batch {arguments.batch} cannot be dealt out evenly to --workers {workers}.")
     logging.basicConfig(level=logging.INFO)
-    prepare(arguments.run, arguments.autoencoder_minutes, arguments.seed)
+    logger.info("training on %s", device)
+    prepare(arguments.run, arguments.autoencoder_steps, arguments.seed, device)
     recipe = Recipe(
         samples=arguments.samples,
         batch=arguments.batch,
@@ -366,12 +415,12 @@ def main():
         scenes=arguments.scenes,
         seed=arguments.seed,
     )
-    if arguments.workers == 1:
-        Run(arguments.run, recipe).train()
+    if workers == 1:
+        Run(arguments.run, recipe, device=device).train()
         return
     with tempfile.TemporaryDirectory() as scratch:
         meeting = (Path(scratch) / "meeting").as_uri()
-        mp.spawn(_work, (arguments.workers, meeting, arguments.run, recipe), nprocs=arguments.workers)
+        mp.spawn(_work, (workers, meeting, arguments.run, recipe), nprocs=workers)
 
 
 def _work(rank: int, workers: int, meeting: str, folder: Path, recipe: Recipe):

@@ -106,7 +106,7 @@ def test_pictures_of_the_stored_model_are_those_of_training(trained, stored):
 
 
 def test_a_padded_autoencoder_computes_the_same(encoder, stored):
-    pictures = autoencoder.to_tensor(np.stack([draw(scene) for scene in SCENES]))
+    pictures = autoencoder.to_tensor(torch.from_numpy(np.stack([draw(scene) for scene in SCENES])))
     with torch.no_grad():
         latents = encoder.encode(pictures)
         assert relative(stored.autoencoder.encode(pictures), latents) < 1e-4

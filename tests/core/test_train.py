@@ -10,13 +10,26 @@ import numpy as np
 import pytest
 import torch
 from deig_pack.demo import autoencoder, text
-from deig_pack.demo.export import STORED
-from deig_pack.demo.model import noise_schedule, words_of
+from deig_pack.demo.device import CPU, STORED, pick_device
+from deig_pack.demo.model import SmallDEIG, noise_schedule, sample, words_of
 from deig_pack.demo.reader import Reader
 from deig_pack.demo.scenes import COLOURS, FIRST_SCENE, SHAPES, SIZE, TEXTURES, Shape, deal
 from deig_pack.demo.stored import StoredDEIG
-from deig_pack.demo.train import Recipe, Run, _weights, losses, make_batch, stored_weights
+from deig_pack.demo.train import (
+    Batch,
+    Recipe,
+    Run,
+    Worker,
+    _weights,
+    draw_scenes,
+    losses,
+    main,
+    make_batch,
+    stored_weights,
+)
+from deig_pack.tests.pretend import GPU, FakeTensorMode, put_on_gpu
 from PIL import Image
+from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(samples=12, batch=2)
@@ -38,17 +51,24 @@ def folder(prepared, tmp_path):
     return shutil.copytree(prepared, tmp_path / "run")
 
 
+def batch_of(run: Run, number: int = 0) -> Batch:
+    """The batch of a step."""
+    numbers = run.worker.numbers(run.recipe, number)
+    return make_batch(draw_scenes(run.recipe, numbers), run.encoder, CPU)
+
+
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(folder):
     """Past the first average of the weights, and into the part with weights held to 8 bits."""
     whole = Run(folder, RECIPE)
-    errors = [whole.train_step() for _ in range(6)]
+    errors = [whole.train_step(drawn) for drawn in whole.drawn()]
+    assert len(errors) == 6
     first = Run(folder, RECIPE)
-    found = [first.train_step() for _ in range(5)]
+    found = [first.train_step(drawn) for drawn, _ in zip(first.drawn(), range(5), strict=False)]
     first.curve = [(step + 1, 1.0, error) for step, error in enumerate(found)]
     first.save()
     second = Run(folder, RECIPE)
     assert (second.step, second.curve) == (5, first.curve)
-    found.append(second.train_step())
+    found += [second.train_step(drawn) for drawn in second.drawn()]
     assert found == errors
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
@@ -64,8 +84,7 @@ def test_a_run_does_not_go_on_with_other_settings(folder):
 
 
 def test_batches_leave_instances_and_prompts_out_for_guidance(prepared):
-    run = Run(prepared, Recipe(batch=200))
-    words = make_batch(0, run.recipe, run.encoder).words
+    words = draw_scenes(Recipe(), range(200)).words
     without = words.counts.count(0)
     bare = sum(prompt == "" and count == 0 for prompt, count in zip(words.prompts, words.counts, strict=True))
     assert 8 <= without <= 36 and 3 <= bare <= 20 and words.prompts.count("") > bare
@@ -76,17 +95,17 @@ def test_batches_leave_instances_and_prompts_out_for_guidance(prepared):
 def test_training_names_the_phrases(prepared):
     """The UNet's last layer begins with zeros, so what first reaches the text encoder comes from naming."""
     run = Run(prepared, RECIPE)
-    batch = make_batch(1, RECIPE, run.encoder)
+    batch = batch_of(run, 1)
     assert batch.words.phrases
-    losses(run.model, batch, run.alphas, torch.Generator().manual_seed(0))[0].backward()
+    losses(run.model, batch, run.alphas)[0].backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in run.model.text.parameters())
 
 
 def test_a_batch_without_instances_is_trained_on_too(prepared):
     recipe = replace(RECIPE, without_instances=1.0)
     run = Run(prepared, recipe)
-    batch = make_batch(0, recipe, run.encoder)
-    loss, error = losses(run.model, batch, run.alphas, torch.Generator().manual_seed(0))
+    batch = batch_of(run)
+    loss, error = losses(run.model, batch, run.alphas)
     loss.backward()
     assert not batch.words.phrases and loss.isfinite() and error > 0.5
     assert run.model.unet.out[2].weight.grad.abs().max() > 0
@@ -121,14 +140,13 @@ def test_naming_counts_every_attribute(wrong):
 
 def test_the_commands_train_with_two_workers_and_export(folder, tmp_path):
     """With one scene a step for each, so that at some step one worker alone has instances."""
-    encoder = Run(folder, RECIPE).encoder
-    bare = [make_batch(i, Recipe(batch=1), encoder).words.counts == (0,) for i in range(8)]
-    assert any(one != other for one, other in zip(bare[::2], bare[1::2], strict=True))
-    size = ["--samples", "8", "--batch", "1", "--workers", "2"]
+    counts = draw_scenes(Recipe(), range(16)).words.counts
+    assert any((one == 0) != (other == 0) for one, other in zip(counts[::2], counts[1::2], strict=True))
+    size = ["--samples", "16", "--batch", "2", "--workers", "2", "--device", "cpu"]
     command = [sys.executable, "-m", "demo.train", "--run", str(folder), *size]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)
     state = torch.load(folder / "state.pt", weights_only=True)
-    assert state["step"] == len(state["curve"]) == 4
+    assert state["step"] == len(state["curve"]) == 8
     assert Image.open(folder / "look-last.png").size == (8 * SIZE, 2 * SIZE)
     command = [sys.executable, "-m", "demo.export", "--run", str(folder), "--out", str(tmp_path / "weights")]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)
@@ -147,13 +165,100 @@ def test_weights_are_rounded_as_they_are_stored_and_come_back_whole(prepared):
     with stored_weights(run.model, active=True):
         assert not torch.equal(weight.data, whole)
         assert torch.equal(weight.data, whole.to(STORED).float())
-        loss, _ = losses(
-            run.model, make_batch(0, RECIPE, run.encoder), run.alphas, torch.Generator().manual_seed(0)
-        )
-        loss.backward()
+        losses(run.model, batch_of(run), run.alphas)[0].backward()
     assert torch.equal(weight.data, whole)
     # The other layers' gradients pass through the last one, which begins with zeros.
     assert run.model.unet.out[2].weight.grad.abs().max() > 0
+
+
+def test_workers_share_the_scenes_of_a_step():
+    recipe = Recipe(batch=6)
+    parts = [list(Worker(rank, 3).numbers(recipe, 2)) for rank in range(3)]
+    assert sorted(sum(parts, [])) == list(range(12, 18)) and {len(part) for part in parts} == {2}
+    together, alone = draw_scenes(recipe, [12, 14]), draw_scenes(recipe, [14])
+    assert torch.equal(together.noise[1:], alone.noise) and torch.equal(together.pictures[1:], alone.pictures)
+    assert together.words.prompts[1:] == alone.words.prompts and together.timesteps[1] == alone.timesteps[0]
+
+
+def test_the_autoencoder_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    """Stopped in each of its two parts."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+    autoencoder.train(whole, steps=4)
+    draw_step = autoencoder._draw_step
+
+    def stop(seed, step):
+        if (seed, step) in stops:
+            stops.remove((seed, step))
+            raise KeyboardInterrupt
+        return draw_step(seed, step)
+
+    stops = [((0, 0), 3), ((0, 1), 1)]
+    monkeypatch.setattr(autoencoder, "_draw_step", stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            autoencoder.train(stopped, steps=4, save_minutes=0)
+    autoencoder.train(stopped, steps=4, save_minutes=0)
+    states = [torch.load(folder / "autoencoder.pt", weights_only=True) for folder in (whole, stopped)]
+    assert not stops and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert [path.name for path in stopped.iterdir()] == ["autoencoder.pt"]
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")  # so all stays in float32
+def test_a_step_on_a_gpu_has_all_it_needs_there(prepared):
+    recipe = Recipe(batch=4)
+    drawn = draw_scenes(recipe, range(4))
+    assert 0 in drawn.words.counts[1:] or drawn.words.phrases
+    tokenizer = text.load_tokenizer(prepared / "t5")
+    model, encoder = SmallDEIG(tokenizer), autoencoder.Autoencoder()
+    with FakeTensorMode() as mode:
+        put_on_gpu(model)
+        put_on_gpu(encoder)
+        optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+        fake = replace(
+            drawn,
+            **{name: mode.from_tensor(getattr(drawn, name)) for name in ("pictures", "timesteps", "noise")},
+            words=replace(
+                drawn.words,
+                boxes=mode.from_tensor(drawn.words.boxes),
+                places=mode.from_tensor(drawn.words.places),
+            ),
+        )
+        batch = make_batch(fake, encoder, GPU)
+        with stored_weights(model, active=True):
+            loss, error = losses(model, batch, noise_schedule().to(GPU))
+        for parameter in model.parameters():  # autograd itself asks for a real GPU
+            parameter.grad = torch.empty_like(parameter)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        painted = sample(model, [deal(1)], steps=2, device=GPU)
+        decoded = encoder.decode(painted)
+        with pytest.raises(RuntimeError, match="device"):
+            losses(model, replace(batch, words=fake.words), noise_schedule().to(GPU))
+    for tensor in (loss, error, painted, decoded):
+        assert tensor.device.type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (["--device", "cuda:7"], "cannot run on 'cuda:7'"),
+        (["--device", "toaster"], "cannot run on 'toaster'"),
+        (["--workers", "3"], "--batch 32 cannot be dealt out evenly to --workers 3"),
+    ],
+)
+def test_the_command_says_what_it_cannot_do(options, told, tmp_path, capsys):
+    command = ["train", "--run", str(tmp_path / "run"), "--device", "cpu", *options]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(sys, "argv", command)
+        main()
+    assert told in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_device_is_picked():
+    assert pick_device("cpu") == CPU
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_the_rate_rises_and_falls():

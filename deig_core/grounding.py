@@ -7,7 +7,7 @@ when it is, and kept, so that another seed or a moved box finds them ready.
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -32,6 +32,10 @@ class EncodedText:
     phrases: tuple[str, ...]
     features: torch.Tensor
     encoder: str
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "EncodedText":
+        """Return the same on a device and in a dtype."""
+        return replace(self, features=self.features.to(device, dtype))
 
     def only(self, index: int) -> "EncodedText":
         """Return one of the phrases by itself."""
@@ -133,7 +137,8 @@ class Refiner:
                 self._kept.move_to_end(key)
         missing = list(dict.fromkeys(key for key in keys if key not in found))
         if missing:
-            features = text.features[[keys.index(key) for key in missing]].to(device, dtype)
+            # Stacked, since an index made of numbers would have to be copied to the device.
+            features = torch.stack([text.features[keys.index(key)] for key in missing]).to(device, dtype)
             timesteps = torch.full((len(missing),), timestep, device=device)
             # Cloned, so that one row kept does not keep its whole batch.
             tokens = (row.clone() for row in self.adapter.IDE(features, timesteps))
@@ -171,6 +176,10 @@ class Grounding:
 
     def __post_init__(self):
         check_width(self.refiner.adapter, self.instances.text)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Grounding":
+        """Return the same with the phrases' features on a device and in a dtype."""
+        return replace(self, instances=replace(self.instances, text=self.instances.text.to(device, dtype)))
 
     def active(self, percent: float) -> tuple[int, ...]:
         """Return the regions that act at a point of the schedule; those of strength 0 never do."""
@@ -304,7 +313,6 @@ def instance_tokens(
         return (), None
     # All phrases go to the IDE, so that a region's start or a crop never causes a second evaluation.
     tokens = grounding.refiner.tokens(grounding.instances.text, timestep, device, dtype)
-    # One by one: an index made of numbers would have to be copied to the device.
     tokens = torch.stack([tokens[i] for i in chosen])
     with torch.no_grad():
         return chosen, grounding.refiner.adapter.position_net(tokens, placement.boxes_of(chosen, device))

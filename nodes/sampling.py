@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
 import comfy.model_base
 import torch
@@ -41,6 +42,8 @@ CONTEXT_WIDTH = 768  # of SD1.x' cross-attention
 
 WHOLE = None  # a member of a run that is the picture with all its instances
 
+Told = TypeVar("Told", EncodedText, Grounding)
+
 log = logging.getLogger(__name__)
 
 
@@ -63,11 +66,19 @@ class Run:
     members: tuple[int | None, ...] = (WHOLE,)
     _placements: dict = field(default_factory=dict)
     _percents: dict = field(default_factory=dict)
+    _moved: dict = field(default_factory=dict)
     _warned: bool = False
 
     @property
     def refiner(self) -> Refiner:
         return self.grounding.refiner
+
+    def on(self, told: Told, device: torch.device, dtype: torch.dtype) -> Told:
+        """Return texts, or the grounding, on a device; its features go there once a run and not at every step."""
+        key = (told, device, dtype)
+        if key not in self._moved:
+            self._moved[key] = told.to(device, dtype)
+        return self._moved[key]
 
     def placement(self, area: tuple[int, ...] | None) -> Placement:
         """Return where the instances lie on a crop, (height, width, y, x) in cells, or on the whole latent."""
@@ -330,10 +341,12 @@ class Stretch:
 
     def context(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Return the T5 prompt's tokens; an instance that is denoised alone has its phrase as the prompt."""
-        prompt = self.cond.prompt
+        run = self.cond.run
         if self.cond.grounded and self.member is not WHOLE:
-            prompt = self.cond.run.grounding.instances.text.only(self.member)
-        tokens = self.cond.run.refiner.tokens(prompt, self.timestep, device, dtype)
+            prompt = run.on(run.grounding, device, dtype).instances.text.only(self.member)
+        else:
+            prompt = run.on(self.cond.prompt, device, dtype)
+        tokens = run.refiner.tokens(prompt, self.timestep, device, dtype)
         return repeat(tokens, "1 tokens width -> rows tokens width", rows=self.rows)
 
     def instances(self, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> GroundedRows:
@@ -347,7 +360,8 @@ class Stretch:
         run.check_shape(size, self.cond.area)
         chosen = active if self.member is WHOLE else tuple({self.member} & set(active))
         placement = run.placement(self.cond.area)
-        objs = instance_tokens(run.grounding, placement, chosen, self.timestep, device, dtype)
+        grounding = run.on(run.grounding, device, dtype)
+        objs = instance_tokens(grounding, placement, chosen, self.timestep, device, dtype)
         return GroundedRows(self.rows, strength, placement, *objs)
 
 

@@ -17,12 +17,20 @@ from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from deig_pack.deig_core.adapter import block_id, load_adapter
-from deig_pack.deig_core.grounding import EncodedText, Grounding, Instances, Refiner, Schedule
+from deig_pack.deig_core.grounding import (
+    CallGrounding,
+    EncodedText,
+    Grounding,
+    Instances,
+    Refiner,
+    Schedule,
+)
 from deig_pack.deig_core.position_net import PositionNet
 from deig_pack.deig_core.raster import cell_places
 from deig_pack.deig_core.regions import Mask, Region
-from deig_pack.nodes.sampling import COND, PromptCond, patch_model
+from deig_pack.nodes.sampling import COND, GroundedCond, PromptCond, Run, Stretch, patch_model
 from deig_pack.tests.core.oracle import dense_attention, dense_feed_forward, dense_fuser, dense_places
+from deig_pack.tests.pretend import GPU, Copies, FakeTensorMode, put_on_gpu
 
 TEXT_WIDTH = 64
 ENCODER = "a small encoder"
@@ -486,6 +494,42 @@ def sdxl_model():
 def test_a_model_that_is_not_sd1_is_refused(fast_adapter_state):
     with pytest.raises(ValueError, match=r"Stable Diffusion 1\.x models, but the model connected is SDXL"):
         apply(sdxl_model(), make_grounding(fast_adapter_state))
+
+
+def test_a_step_on_a_gpu_copies_nothing_there_and_waits_for_nothing(fast_model, fast_adapter_state):
+    """What a run needs goes over with its first step. The host's look at sigma, once a call, comes before."""
+    adapter = load_adapter(fast_adapter_state)
+    instances = Instances(REGIONS, features(*(region.phrase for region in REGIONS)))
+    run = Run(
+        Grounding(Refiner(adapter), instances),
+        Schedule(),
+        (16, 16),
+        fast_model.get_model_object("model_sampling"),
+    )
+    entries = [GroundedCond(run, True, features("a table")), GroundedCond(run, False, features(""))]
+    run.placement(None)
+    sigmas = {10.0: 900.0, 5.0: 800.0}
+    for sigma in sigmas:
+        run.percent(sigma)
+
+    def step(sigma: float):
+        stretches = [Stretch(entry, 1, sigma, sigmas[sigma], None) for entry in entries]
+        contexts = [stretch.context(GPU, torch.bfloat16) for stretch in stretches]
+        groups = [stretch.instances((16, 16), GPU, torch.bfloat16) for stretch in stretches]
+        call = CallGrounding(adapter, groups)
+        for grid in ((16, 16), (8, 8)):
+            for path, width, _ in adapter.sizes.fusers:
+                tokens = torch.empty(2, math.prod(grid), width, dtype=torch.bfloat16, device=GPU)
+                assert call.fuse(tokens, block_id(path), grid).device == GPU
+        assert torch.cat(contexts).device == groups[0].objs.device == GPU
+
+    with FakeTensorMode(allow_non_fake_inputs=True), Copies() as copies:
+        put_on_gpu(adapter.bfloat16())
+        step(10.0)
+        assert len(copies.found) == 3 + 1 + 2  # features of three texts, boxes, where they lie on two grids
+        copies.found.clear()
+        step(5.0)
+    assert copies.found == []
 
 
 def test_the_original_model_stays_as_it_was(fast_model, fast_adapter_state):

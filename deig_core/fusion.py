@@ -30,9 +30,10 @@ class Grounded(NamedTuple):
 
     Args:
         rows: how many rows of the batch, in order.
-        objs: (N, L, context_width), N instances of L tokens; None: these rows have no instances.
-        bias: (N, Q), added to the logits between the Q image tokens and each instance: 0 where the token lies
-            in the instance's place, -inf where not, and between for weaker ones.
+        objs: (N, L, context_width), N instances of L tokens; None: these rows have no instances. Or, with
+            another dimension in front, (rows, N, L, context_width): N for each row.
+        bias: (N, Q) or (rows, N, Q), added to the logits between the Q image tokens and each instance: 0 where the
+            token lies in the instance's place, -inf where not, and between for weaker ones.
     """
 
     rows: int
@@ -144,12 +145,14 @@ class Fuser(nn.Module):
     def _attend_group(self, q, k, v, group: Grounded) -> torch.Tensor:
         if group.objs is None:
             return F.scaled_dot_product_attention(q, k, v)
-        objs = self.norm1(self.linear(rearrange(group.objs, "n tokens width -> 1 (n tokens) width")))
+        objs = self.norm1(self.linear(rearrange(group.objs, "... n tokens width -> ... (n tokens) width")))
+        objs = objs if objs.ndim == 3 else objs[None]
         keys, values = (
             self._split_heads(project(objs)).expand(len(q), -1, -1, -1)
             for project in (self.attn.to_k, self.attn.to_v)
         )
-        bias = repeat(group.bias.to(q), "n q -> q (n tokens)", tokens=group.objs.shape[1])
+        bias = repeat(group.bias.to(q), "... n q -> ... q (n tokens)", tokens=group.objs.shape[-2])
+        bias = bias if bias.ndim == 2 else bias[:, None]  # the same for all heads
         if _tells_log_sum_exp(q):
             return _attend_apart(q, (k, v), (keys, values), bias)
         mask = F.pad(bias, (k.shape[2], 0))  # eq. 4: image tokens see all image tokens
@@ -184,7 +187,7 @@ def _attend_apart(
     Args:
         q: (B, heads, Q, d)
         image, instances: keys and values, (B, heads, Q, d) and (B, heads, S, d) each.
-        bias: (Q, S), added to the instances' logits.
+        bias: (Q, S) or (B, 1, Q, S), added to the instances' logits.
 
     Returns:
         (B, heads, Q, d)

@@ -177,10 +177,6 @@ class Grounding:
     def __post_init__(self):
         check_width(self.refiner.adapter, self.instances.text)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Grounding":
-        """Return the same with the phrases' features on a device and in a dtype."""
-        return replace(self, instances=replace(self.instances, text=self.instances.text.to(device, dtype)))
-
     def active(self, percent: float) -> tuple[int, ...]:
         """Return the regions that act at a point of the schedule; those of strength 0 never do."""
         return tuple(
@@ -289,7 +285,8 @@ class GroundedRows:
 
 
 def instance_tokens(
-    grounding: Grounding,
+    refiner: Refiner,
+    text: EncodedText,
     placement: Placement,
     chosen: tuple[int, ...],
     timestep: float,
@@ -299,7 +296,8 @@ def instance_tokens(
     """Compute the tokens of instances at one timestep, with their places added.
 
     Args:
-        grounding: the instances.
+        refiner: whose adapter computes them.
+        text: the phrases of all instances.
         placement: where they lie on the latent, or the crop, that is denoised.
         chosen: which of them act; those that lie outside the crop are left out.
         timestep: the timestep being denoised, 0 to 999.
@@ -312,10 +310,10 @@ def instance_tokens(
     if not chosen:
         return (), None
     # All phrases go to the IDE, so that a region's start or a crop never causes a second evaluation.
-    tokens = grounding.refiner.tokens(grounding.instances.text, timestep, device, dtype)
+    tokens = refiner.tokens(text, timestep, device, dtype)
     tokens = torch.stack([tokens[i] for i in chosen])
     with torch.no_grad():
-        return chosen, grounding.refiner.adapter.position_net(tokens, placement.boxes_of(chosen, device))
+        return chosen, refiner.adapter.position_net(tokens, placement.boxes_of(chosen, device))
 
 
 @dataclass(eq=False)

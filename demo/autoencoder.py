@@ -142,7 +142,7 @@ def to_uint8(pictures: torch.Tensor) -> np.ndarray:
 
 
 class Crops(NamedTuple):
-    """Pieces of pictures, (B, 3, 64, 64), and noise for their latents, (B, 4, 8, 8)."""
+    """Pieces of pictures, (B, 64, 64, 3), uint8, and noise for their latents, (B, 4, 8, 8)."""
 
     pictures: torch.Tensor
     noise: torch.Tensor
@@ -160,7 +160,7 @@ def _draw_step(seed: tuple[int, ...], step: int, scenes: int = 4, side: int = 64
                 top, left = np.clip((y + dy, x + dx), 0, picture.shape[0] - side)
                 crops.append(picture[top : top + side, left : left + side])
     noise = rng.standard_normal((len(crops), LATENT_CHANNELS, side // 8, side // 8), dtype=np.float32)
-    return Crops(to_tensor(torch.from_numpy(np.stack(crops))), torch.from_numpy(noise))
+    return Crops(torch.from_numpy(np.stack(crops)), torch.from_numpy(noise))
 
 
 def _mean_colours(pictures: torch.Tensor) -> torch.Tensor:
@@ -170,13 +170,12 @@ def _mean_colours(pictures: torch.Tensor) -> torch.Tensor:
     return torch.stack((2 * lightness, 5 * warmth, 5 * blueness), dim=1)
 
 
-def _loss(model: Autoencoder, crops: Crops, done: float) -> torch.Tensor:
+def _loss(model: Autoencoder, pictures: torch.Tensor, noise: torch.Tensor, done: float) -> torch.Tensor:
     """Distance of the painted crop, and of the latents from what makes them easy to learn from.
 
     Three of the four channels are drawn towards the mean colour of their cell, less and less. Without that,
     colours come long after light and dark, and the UNet has a harder language to learn.
     """
-    pictures, noise = crops
     with half_precision(pictures.device):
         latents = model.encode(pictures)
         painted = model.taesd_decoder(latents.float() + 0.08 * noise).float()
@@ -242,22 +241,28 @@ def _fit(model: Autoencoder, part: Part, seed: tuple[int, int], path: Path, save
     device = next(model.parameters()).device
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=part.rate, betas=(0.9, 0.99), fused=True)
-    begun = 0
+    begun, settings = 0, {"seed": seed[0], "steps": part.steps}
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
+        if state["settings"] != settings:
+            raise ValueError(
+                f"The autoencoder in {path.parent} was begun with {state['settings']}, not {settings}. Go on with the "
+                "same, or begin anew with another --run folder."
+            )
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         begun = state["step"]
 
     def save(step: int):
-        save_whole({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, path)
+        done = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        save_whole(done | {"settings": settings}, path)
 
     saved = time.monotonic()
     drawn = drawn_ahead(partial(_draw_step, seed), range(begun, part.steps), device)
     with tqdm(drawn, desc=part.name, initial=begun, total=part.steps, unit="step", mininterval=5) as bar:
         for step, (pictures, noise) in enumerate(bar, start=begun):
-            crops = Crops(pictures.to(device, memory_format=torch.channels_last), noise.to(device))
-            loss = _loss(model, crops, part.begin + (1 - part.begin) * step / part.steps)
+            pictures = to_tensor(pictures.to(device)).contiguous(memory_format=torch.channels_last)
+            loss = _loss(model, pictures, noise.to(device), part.begin + (1 - part.begin) * step / part.steps)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -269,4 +274,5 @@ def _fit(model: Autoencoder, part: Part, seed: tuple[int, int], path: Path, save
             if time.monotonic() - saved > save_minutes * 60:
                 save(step + 1)
                 saved = time.monotonic()
-    save(part.steps)
+    if begun < part.steps:
+        save(part.steps)

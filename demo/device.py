@@ -1,4 +1,4 @@
-"""What training computes on and in which precision: a GPU where there is one, else the CPU; bfloat16 on both."""
+"""What training computes on, and in which precision: a GPU where there is one, else the CPU."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,13 +27,16 @@ def pick_device(name: str | None = None) -> torch.device:
         # To the end of training it would come late.
         torch.zeros(1, device=device).to(STORED).float()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        raise ValueError(f"Training cannot run on '{name}': {error}. 'cpu' always works.") from error
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"Training cannot run on '{name}' ({reason}). 'cpu' always works.") from error
     return device
 
 
 @contextmanager
 def half_precision(device: torch.device, active: bool = True) -> Iterator[None]:
-    """Compute in bfloat16 what loses nothing by it; not `active`: all as it comes."""
+    """Compute in bfloat16 what loses nothing by it; not `active`, or on a GPU that has no bfloat16: in float32."""
+    if device.type == "cuda":
+        active = active and torch.cuda.is_bf16_supported(including_emulation=False)
     with ExitStack() as stack:
         if active:
             stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
@@ -54,4 +57,4 @@ class _FloatAttention(TorchFunctionMode):
 
 
 def _as_float(value):
-    return value.float() if isinstance(value, torch.Tensor) else value
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value

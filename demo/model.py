@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from deig_core.adapter import Adapter, AdapterSizes, BlockId
@@ -110,7 +111,7 @@ def extract(ide: InstanceDetailExtractor, padded: text.Padded, timesteps: torch.
     latents = latents + connector.time_aware_linear(time)[:, None]
     features = connector.proj_in(padded.features)
     bias = features.new_zeros(latents.shape[1] + features.shape[1])
-    bias[-1] = math.log(padded.times)
+    bias[-1].fill_(math.log(padded.times))
     for block in connector.perceiver_blocks:
         n = block.ln_0(latents, time)
         latents = latents + block.attn(n, n)
@@ -183,7 +184,7 @@ class SmallDEIG(nn.Module):
         prompts = text.encode(self.text, self.tokenizer, words.prompts)
         context = extract(self.adapter.IDE, prompts, timesteps)
         tokens = self.read(timesteps, words) if tokens is None else tokens
-        groups = [Grounded(len(words.counts))] if tokens is None else ground(self.adapter, tokens, words)
+        groups = ground(self.adapter, tokens, words)
 
         def fuse(block: BlockId, image: torch.Tensor) -> torch.Tensor:
             return self.adapter.fuser(block)(image, groups)
@@ -201,24 +202,27 @@ class SmallDEIG(nn.Module):
 def times_of_phrases(timesteps: torch.Tensor, words: Words) -> torch.Tensor:
     """Give every phrase the timestep of its scene: (B,) -> (P,)."""
     counts = torch.tensor(words.counts, device=timesteps.device)
-    # Told how many there are, a GPU need not be waited for.
+    # Told how many come out, it need not ask the device.
     return timesteps.repeat_interleave(counts, output_size=len(words.phrases))
 
 
-def ground(adapter: Adapter, tokens: torch.Tensor, words: Words) -> list[Grounded]:
+def ground(adapter: Adapter, tokens: torch.Tensor | None, words: Words) -> list[Grounded]:
     """Return what the fusers need.
 
     Args:
         adapter: whose position net places the tokens.
-        tokens: (P, tokens, width), from the IDE, for the phrases of all scenes.
+        tokens: (P, tokens, width), from the IDE, for the phrases of all scenes; not looked at where there are none.
         words: what the B scenes are told.
 
     Returns:
-        B groups of one row each.
+        One group of all rows, with as many instances each as the fullest scene has; those that a scene lacks are
+        nowhere.
     """
-    objs = adapter.position_net(tokens, words.boxes).split(words.counts)
-    biases = words.places.log().split(words.counts)
-    return [Grounded(1, *pair) if len(pair[0]) else Grounded(1) for pair in zip(objs, biases, strict=True)]
+    if not words.phrases:
+        return [Grounded(len(words.counts))]
+    objs = pad_sequence(adapter.position_net(tokens, words.boxes).split(words.counts), batch_first=True)
+    places = pad_sequence(words.places.split(words.counts), batch_first=True)
+    return [Grounded(len(words.counts), objs, places.log())]
 
 
 def sampling_times(steps: int) -> list[int]:

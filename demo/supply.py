@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-MOST_PROCESSES = 8  # more than keep a GPU busy
+MOST_PROCESSES = 8  # draw more than a GPU learns from
+
+
+def _spare_cores() -> int:
+    """Return how many cores this process may use besides the one that it has."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable - 1
 
 
 @dataclass(frozen=True)
@@ -33,5 +39,5 @@ def drawn_ahead(draw: Callable, numbers: Sequence[int], device: torch.device) ->
         numbers: which to draw.
         device: what learns from the drawings; they themselves come in the CPU's memory.
     """
-    processes = 0 if device.type == "cpu" else min(os.cpu_count() or 1, MOST_PROCESSES)
+    processes = 0 if device.type == "cpu" or not numbers else min(max(_spare_cores(), 1), MOST_PROCESSES)
     return DataLoader(_Drawings(draw, numbers), batch_size=None, num_workers=processes)

@@ -201,7 +201,11 @@ def stored_weights(model: nn.Module, active: bool) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Worker:
-    """One of several processes that train together, each on its own part of every batch."""
+    """One of several processes that train together, each on its own part of every batch.
+
+    A batch is the same however many share it. Its gradient is so but for the naming of phrases, whose mean each
+    takes over its own.
+    """
 
     rank: int = 0
     of: int = 1
@@ -262,12 +266,10 @@ class Run:
 
     def _load(self):
         state = torch.load(self.folder / "state.pt", map_location=self.device, weights_only=True)
-        changed = [name for name, value in self._settings().items() if state["settings"][name] != value]
-        if changed:
-            was = ", ".join(f"{name} {state['settings'][name]}" for name in changed)
+        if state["settings"] != self._settings():
             raise ValueError(
-                f"The run in {self.folder} was begun with {was}. Go on with the same, or begin anew with another "
-                "--run folder; only --samples may change."
+                f"The run in {self.folder} was begun with {state['settings']}, not {self._settings()}. Go on with the "
+                "same, or begin anew with another --run folder."
             )
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
@@ -385,7 +387,7 @@ def main():
     parser.add_argument("--run", type=Path, default=Path("run"), help="folder that keeps the run")
     parser.add_argument("--samples", type=int, default=Recipe.samples, help="scenes of the long training")
     parser.add_argument(
-        "--autoencoder-steps", type=int, default=9000, help="and half as many for its decoder alone"
+        "--autoencoder-steps", type=int, default=9000, help="its decoder gets half as many more"
     )
     parser.add_argument("--batch", type=int, default=Recipe.batch, help="scenes a step")
     parser.add_argument("--rate", type=float, default=Recipe.rate)
@@ -403,10 +405,13 @@ def main():
     workers = arguments.workers
     if workers > 1 and device.type != "cpu":
         parser.error(f"--workers {workers} shares a CPU's cores. On {device} one trains: leave it out.")
-    if workers < 1 or arguments.batch % workers:
+    if min(workers, arguments.batch) < 1 or arguments.batch % workers:
         parser.error(f"--batch {arguments.batch} cannot be dealt out evenly to --workers {workers}.")
     logging.basicConfig(level=logging.INFO)
     logger.info("training on %s", device)
+    if device.type == "cuda":
+        # It would make a plan for every number of phrases and every length of text, and these never repeat.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     prepare(arguments.run, arguments.autoencoder_steps, arguments.seed, device)
     recipe = Recipe(
         samples=arguments.samples,

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from typing import TypeVar
 
 import comfy.model_base
 import torch
@@ -41,8 +40,6 @@ COND = "deig"  # the name under which the host hands a GroundedCond back
 CONTEXT_WIDTH = 768  # of SD1.x' cross-attention
 
 WHOLE = None  # a member of a run that is the picture with all its instances
-
-Told = TypeVar("Told", EncodedText, Grounding)
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +70,11 @@ class Run:
     def refiner(self) -> Refiner:
         return self.grounding.refiner
 
-    def on(self, told: Told, device: torch.device, dtype: torch.dtype) -> Told:
-        """Return texts, or the grounding, on a device; its features go there once a run and not at every step."""
-        key = (told, device, dtype)
+    def on(self, text: EncodedText, device: torch.device, dtype: torch.dtype) -> EncodedText:
+        """Return a text on a device; its features go there once a run and not at every step."""
+        key = (text, device, dtype)
         if key not in self._moved:
-            self._moved[key] = told.to(device, dtype)
+            self._moved[key] = text.to(device, dtype)
         return self._moved[key]
 
     def placement(self, area: tuple[int, ...] | None) -> Placement:
@@ -343,7 +340,7 @@ class Stretch:
         """Return the T5 prompt's tokens; an instance that is denoised alone has its phrase as the prompt."""
         run = self.cond.run
         if self.cond.grounded and self.member is not WHOLE:
-            prompt = run.on(run.grounding, device, dtype).instances.text.only(self.member)
+            prompt = run.on(run.grounding.instances.text, device, dtype).only(self.member)
         else:
             prompt = run.on(self.cond.prompt, device, dtype)
         tokens = run.refiner.tokens(prompt, self.timestep, device, dtype)
@@ -360,8 +357,8 @@ class Stretch:
         run.check_shape(size, self.cond.area)
         chosen = active if self.member is WHOLE else tuple({self.member} & set(active))
         placement = run.placement(self.cond.area)
-        grounding = run.on(run.grounding, device, dtype)
-        objs = instance_tokens(grounding, placement, chosen, self.timestep, device, dtype)
+        text = run.on(run.grounding.instances.text, device, dtype)
+        objs = instance_tokens(run.refiner, text, placement, chosen, self.timestep, device, dtype)
         return GroundedRows(self.rows, strength, placement, *objs)
 
 

@@ -143,6 +143,18 @@ def test_fusion_equals_the_oracle_for_any_number_of_instances(latent_size, halvi
     compare_with_oracle(latent_size, halvings, [(1, [(box, 1.0) for box in box_list]), (1, [])], seed)
 
 
+@pytest.mark.parametrize("with_gradients", [False, True])
+def test_rows_with_instances_of_their_own_equal_groups_of_one_row(with_gradients):
+    """Filled up with instances that are nowhere, as training does; the last row has none at all."""
+    fuser, x = make_fuser(), torch.randn(3, 64, WIDTH).requires_grad_(with_gradients)
+    bias = (torch.rand(3, 2, 64) < 0.4).float().log()
+    bias[1, 1] = bias[2] = -math.inf
+    objs = torch.randn(3, 2, TOKENS, CONTEXT)
+    apart = fuser(x, [Grounded(1, objs[0], bias[0]), Grounded(1, objs[1, :1], bias[1, :1]), Grounded(1)])
+    assert torch.allclose(fuser(x, [Grounded(3, objs, bias)]), apart, atol=1e-6)
+    assert not torch.allclose(fuser(x, [Grounded(3, objs.flip(0), bias)]), apart, atol=1e-2)
+
+
 def test_strength_zero_leaves_image_tokens_as_they_are():
     fuser, x = make_fuser(), torch.randn(2, 64, WIDTH)
     bias = torch.zeros(1, 64)

@@ -126,7 +126,8 @@ def test_a_schedule_out_of_range_is_refused(values):
 def tokens_of(refiner, regions, percent=0.5, **placement):
     grounding = Grounding(refiner, Instances(regions, encoded(*(region.phrase for region in regions))))
     placement = Placement(regions, (16, 16), **placement)
-    return instance_tokens(grounding, placement, grounding.active(percent), 500, CPU, FLOAT)
+    text, active = grounding.instances.text, grounding.active(percent)
+    return instance_tokens(grounding.refiner, text, placement, active, 500, CPU, FLOAT)
 
 
 def test_instances_take_part_where_and_when_they_are_there(refiner):

@@ -4,17 +4,19 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from deig_pack.demo import autoencoder, text
+from deig_pack.demo import autoencoder, text, train
 from deig_pack.demo.device import CPU, STORED, pick_device
 from deig_pack.demo.model import SmallDEIG, noise_schedule, sample, words_of
 from deig_pack.demo.reader import Reader
 from deig_pack.demo.scenes import COLOURS, FIRST_SCENE, SHAPES, SIZE, TEXTURES, Shape, deal
 from deig_pack.demo.stored import StoredDEIG
+from deig_pack.demo.supply import drawn_ahead
 from deig_pack.demo.train import (
     Batch,
     Recipe,
@@ -27,7 +29,7 @@ from deig_pack.demo.train import (
     make_batch,
     stored_weights,
 )
-from deig_pack.tests.pretend import GPU, FakeTensorMode, put_on_gpu
+from deig_pack.tests.pretend import GPU, pretended_gpu, put_on_gpu
 from PIL import Image
 from torch import nn
 
@@ -78,7 +80,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(folder):
 
 def test_a_run_does_not_go_on_with_other_settings(folder):
     Run(folder, RECIPE).save()
-    with pytest.raises(ValueError, match=r"was begun with batch 2\. Go on with the same"):
+    with pytest.raises(
+        ValueError, match=r"was begun with .*'batch': 2.*not .*'batch': 3.*Go on with the same"
+    ):
         Run(folder, replace(RECIPE, batch=3))
     assert Run(folder, replace(RECIPE, samples=100)).step == 0
 
@@ -180,6 +184,21 @@ def test_workers_share_the_scenes_of_a_step():
     assert together.words.prompts[1:] == alone.words.prompts and together.timesteps[1] == alone.timesteps[0]
 
 
+def test_other_processes_draw_the_same_for_a_gpu():
+    numbers = [range(4), range(4, 8), range(8, 12)]
+    for ahead, numbers_of_one in zip(
+        drawn_ahead(partial(draw_scenes, RECIPE), numbers, GPU), numbers, strict=True
+    ):
+        here = draw_scenes(RECIPE, numbers_of_one)
+        assert torch.equal(ahead.pictures, here.pictures) and torch.equal(ahead.noise, here.noise)
+        assert torch.equal(ahead.words.boxes, here.words.boxes) and ahead.words.shapes == here.words.shapes
+    steps = range(2, 5)
+    for ahead, step in zip(
+        drawn_ahead(partial(autoencoder._draw_step, (0,)), steps, GPU), steps, strict=True
+    ):
+        assert all(map(torch.equal, ahead, autoencoder._draw_step((0,), step)))
+
+
 def test_the_autoencoder_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     """Stopped in each of its two parts."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -199,20 +218,21 @@ def test_the_autoencoder_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             autoencoder.train(stopped, steps=4, save_minutes=0)
+    with pytest.raises(ValueError, match="was begun with .*'steps': 4.*, not .*'steps': 2"):
+        autoencoder.train(stopped, steps=2)
     autoencoder.train(stopped, steps=4, save_minutes=0)
     states = [torch.load(folder / "autoencoder.pt", weights_only=True) for folder in (whole, stopped)]
     assert not stops and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert [path.name for path in stopped.iterdir()] == ["autoencoder.pt"]
 
 
-@pytest.mark.filterwarnings("ignore:CUDA is not available")  # so all stays in float32
 def test_a_step_on_a_gpu_has_all_it_needs_there(prepared):
     recipe = Recipe(batch=4)
-    drawn = draw_scenes(recipe, range(4))
-    assert 0 in drawn.words.counts[1:] or drawn.words.phrases
+    drawn = draw_scenes(recipe, range(2, 6))
+    assert 0 in drawn.words.counts and drawn.words.phrases
     tokenizer = text.load_tokenizer(prepared / "t5")
     model, encoder = SmallDEIG(tokenizer), autoencoder.Autoencoder()
-    with FakeTensorMode() as mode:
+    with pretended_gpu() as mode:
         put_on_gpu(model)
         put_on_gpu(encoder)
         optimiser = torch.optim.AdamW(model.parameters(), fused=True)
@@ -243,7 +263,7 @@ def test_a_step_on_a_gpu_has_all_it_needs_there(prepared):
 @pytest.mark.parametrize(
     "options, told",
     [
-        (["--device", "cuda:7"], "cannot run on 'cuda:7'"),
+        (["--device", "cuda:99"], "cannot run on 'cuda:99'"),
         (["--device", "toaster"], "cannot run on 'toaster'"),
         (["--workers", "3"], "--batch 32 cannot be dealt out evenly to --workers 3"),
     ],
@@ -252,6 +272,7 @@ def test_the_command_says_what_it_cannot_do(options, told, tmp_path, capsys):
     command = ["train", "--run", str(tmp_path / "run"), "--device", "cpu", *options]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(sys, "argv", command)
+        patch.setattr(train, "prepare", lambda *_: pytest.fail("it began to train"))
         main()
     assert told in capsys.readouterr().err and not (tmp_path / "run").exists()
 

@@ -30,7 +30,7 @@ from deig_pack.deig_core.raster import cell_places
 from deig_pack.deig_core.regions import Mask, Region
 from deig_pack.nodes.sampling import COND, GroundedCond, PromptCond, Run, Stretch, patch_model
 from deig_pack.tests.core.oracle import dense_attention, dense_feed_forward, dense_fuser, dense_places
-from deig_pack.tests.pretend import GPU, Copies, FakeTensorMode, put_on_gpu
+from deig_pack.tests.pretend import GPU, Copies, pretended_gpu, put_on_gpu
 
 TEXT_WIDTH = 64
 ENCODER = "a small encoder"
@@ -523,7 +523,7 @@ def test_a_step_on_a_gpu_copies_nothing_there_and_waits_for_nothing(fast_model, 
                 assert call.fuse(tokens, block_id(path), grid).device == GPU
         assert torch.cat(contexts).device == groups[0].objs.device == GPU
 
-    with FakeTensorMode(allow_non_fake_inputs=True), Copies() as copies:
+    with pretended_gpu(allow_real=True), Copies() as copies:
         put_on_gpu(adapter.bfloat16())
         step(10.0)
         assert len(copies.found) == 3 + 1 + 2  # features of three texts, boxes, where they lie on two grids

@@ -34,8 +34,8 @@ class EncodedText:
     encoder: str
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "EncodedText":
-        """Return the same on a device and in a dtype."""
-        return replace(self, features=self.features.to(device, dtype))
+        """Return the same on a device and in a dtype, which the device itself turns it into."""
+        return replace(self, features=self.features.to(device).to(dtype))
 
     def only(self, index: int) -> "EncodedText":
         """Return one of the phrases by itself."""

@@ -12,8 +12,9 @@ cropped them. All state lives in these objects, made anew for each run.
 
 import logging
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 
 import comfy.model_base
@@ -85,13 +86,31 @@ class Run:
             )
         return self._placements[area]
 
+    @cached_property
+    def is_timed(self) -> bool:
+        """Whether it makes a difference how far the schedule is: something begins, ends or decays within it."""
+        acting = (self.schedule, *self.grounding.instances.regions)
+        return self.schedule.decay_percent > 0 or any(
+            (one.start_percent, one.end_percent) != (0, 1) for one in acting
+        )
+
+    @cached_property
+    def _clock(self) -> torch.nn.Module:
+        # On the device each of the many questions below would be waited for.
+        return deepcopy(self.model_sampling).cpu()
+
     def percent(self, sigma: float) -> float:
-        """Return the point of the schedule, 0 to 1, that a sigma stands for: percent_to_sigma backwards."""
+        """Return the point of the schedule, 0 to 1, that a sigma stands for: percent_to_sigma backwards.
+
+        Where the run is not timed it is always 0.
+        """
+        if not self.is_timed:
+            return 0.0
         if sigma not in self._percents:
             low, high = 0.0, 1.0
             for _ in range(32):
                 middle = (low + high) / 2
-                if float(self.model_sampling.percent_to_sigma(middle)) >= sigma:
+                if float(self._clock.percent_to_sigma(middle)) >= sigma:
                     low = middle
                 else:
                     high = middle

@@ -497,7 +497,7 @@ def test_a_model_that_is_not_sd1_is_refused(fast_adapter_state):
 
 
 def test_a_step_on_a_gpu_copies_nothing_there_and_waits_for_nothing(fast_model, fast_adapter_state):
-    """What a run needs goes over with its first step. The host's look at sigma, once a call, comes before."""
+    """What a run needs goes over with its first step. The look at sigma, once a call, comes before."""
     adapter = load_adapter(fast_adapter_state)
     instances = Instances(REGIONS, features(*(region.phrase for region in REGIONS)))
     run = Run(
@@ -509,8 +509,6 @@ def test_a_step_on_a_gpu_copies_nothing_there_and_waits_for_nothing(fast_model, 
     entries = [GroundedCond(run, True, features("a table")), GroundedCond(run, False, features(""))]
     run.placement(None)
     sigmas = {10.0: 900.0, 5.0: 800.0}
-    for sigma in sigmas:
-        run.percent(sigma)
 
     def step(sigma: float):
         stretches = [Stretch(entry, 1, sigma, sigmas[sigma], None) for entry in entries]

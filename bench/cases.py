@@ -27,7 +27,7 @@ class Case:
         count: how many instances.
         model: the host's ModelPatcher.
         positive, negative: conditioning.
-        calls: what was measured, the first call (in which tokens are computed) left out.
+        calls: what was measured; the first run, in which tokens are computed, is left out.
     """
 
     way: str

@@ -42,16 +42,16 @@ def _mask(places: torch.Tensor, tokens: int) -> torch.Tensor:
 
 def _attend(fuser: Fuser, n: torch.Tensor, mask: torch.Tensor, fused_kernel: bool) -> torch.Tensor:
     q, k, v = (layer(n) for layer in (fuser.attn.to_q, fuser.attn.to_k, fuser.attn.to_v))
-    q, k, v = (rearrange(x, "b s (h d) -> (b h) s d", h=fuser.heads) for x in (q, k, v))
-    mask = mask.repeat_interleave(fuser.heads, dim=0)
+    q, k, v = (rearrange(x, "b s (h d) -> b h s d", h=fuser.heads) for x in (q, k, v))
+    mask = repeat(mask, "b i j -> b h i j", h=fuser.heads)
     if fused_kernel:
         bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     else:
-        logits = torch.einsum("b i d, b j d -> b i j", q, k) * q.shape[-1] ** -0.5
+        logits = torch.einsum("b h i d, b h j d -> b h i j", q, k) * q.shape[-1] ** -0.5
         logits.masked_fill_(~mask, -torch.finfo(logits.dtype).max)
-        out = torch.einsum("b i j, b j d -> b i d", logits.softmax(-1), v)
-    return fuser.attn.to_out["0"](rearrange(out, "(b h) s d -> b s (h d)", h=fuser.heads))
+        out = torch.einsum("b h i j, b h j d -> b h i d", logits.softmax(-1), v)
+    return fuser.attn.to_out["0"](rearrange(out, "b h s d -> b s (h d)"))
 
 
 def _fuse(fuser: Fuser, x: torch.Tensor, objs: torch.Tensor, mask: torch.Tensor, fused_kernel: bool):

@@ -20,6 +20,11 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     peak: list[int | None] = field(default_factory=list)
 
+    def add(self, other: "Measured", first: int = 0):
+        """Add another's calls, from its `first` on."""
+        self.seconds += other.seconds[first:]
+        self.peak += other.peak[first:]
+
 
 @contextmanager
 def measuring(into: Measured, device: torch.device) -> Iterator[None]:
@@ -45,8 +50,10 @@ def _start_peak(device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    if not CLEAR.exists():
-        return None  # only Linux tells a process's peak anew
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return None  # only Linux tells a process's peak anew, and not everywhere
     ctypes.CDLL(None).malloc_trim(0)  # else freed pages still count as ours
     CLEAR.write_text("5")
     return _status("VmRSS")

@@ -44,7 +44,7 @@ def say_table(result: dict):
             "" if row[key] is None else f"{row[key] / GB:.2f} GB" for key in ("peak", "peak_over_plain")
         ]
         print(
-            f"{row['size']:8} {row['dtype']:5} {row['way']:20} {row['count']:3} {row['seconds']:9.3f} "
+            f"{row['size']:8} {row['dtype']:5} {row['way']:20} {row['count']:3} {row['seconds']:9.4f} "
             f"{row['over_plain']:11.2f} {memory[0]:>9} {memory[1]:>11}"
         )
     print("\nText encoder of Flan-T5-XL's size, 10 phrases")

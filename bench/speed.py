@@ -122,47 +122,34 @@ def bars_of(rows: list[dict], size: str, dtype: str, tokens: float) -> list[Bar]
     """Compare one size's figures with what the project promises."""
     found = {(row["way"], row["count"]): row for row in rows if (row["size"], row["dtype"]) == (size, dtype)}
 
-    def seconds(way, count) -> float | None:
-        return found[way, count]["seconds"] if (way, count) in found else None
-
-    def over(above: float | None, below: float | None) -> float | None:
-        return None if above is None or below is None else above / below
+    def over(way, count, other, other_count) -> float | None:
+        if (way, count) not in found or (other, other_count) not in found:
+            return None
+        return found[way, count]["seconds"] / found[other, other_count]["seconds"]
 
     where = f"{size}, {dtype}"
-    one = seconds("DEIG", 1)
-    figures = [
-        ("DEIG, N = 1, over the plain call", over(one, seconds("plain", 0)), {"at_most": 1.55}),
-        ("DEIG, N = 1, over the fusers with no instances", over(one, seconds("DEIG", 0)), {"at_most": 1.08}),
-        ("DEIG, N = 30 over N = 1", over(seconds("DEIG", 30), one), {"at_most": 1.05}),
-        (
-            "dense formulation over DEIG, N = 3",
-            over(seconds("dense", 3), seconds("DEIG", 3)),
-            {"at_least": 2},
+    bars = [
+        Bar("DEIG, N = 1, over the plain call", where, over("DEIG", 1, "plain", 0), at_most=1.55),
+        Bar(
+            "DEIG, N = 1, over the fusers with no instances", where, over("DEIG", 1, "DEIG", 0), at_most=1.08
         ),
+        Bar("DEIG, N = 30 over N = 1", where, over("DEIG", 30, "DEIG", 1), at_most=1.05),
+        Bar("dense formulation over DEIG, N = 3", where, over("dense", 3, "DEIG", 3), at_least=2),
         *(
-            (
-                f"DEIG over GLIGEN, N = {count}",
-                over(seconds("DEIG", count), seconds("GLIGEN", count)),
-                {"at_most": 1},
-            )
+            Bar(f"DEIG over GLIGEN, N = {count}", where, over("DEIG", count, "GLIGEN", count), at_most=1)
             for count in COUNTS
         ),
-        (
-            "area conditionings over DEIG, N = 8",
-            over(seconds("areas", 8), seconds("DEIG", 8)),
-            {"at_least": 4},
-        ),
-        (
-            "masked conditionings over DEIG, N = 8",
-            over(seconds("masks", 8), seconds("DEIG", 8)),
-            {"at_least": 4},
-        ),
-        ("tokens of 30 instances, uncached, of a call", over(tokens, seconds("DEIG", 30)), {"at_most": 0.08}),
+        Bar("area conditionings over DEIG, N = 8", where, over("areas", 8, "DEIG", 8), at_least=4),
+        Bar("masked conditionings over DEIG, N = 8", where, over("masks", 8, "DEIG", 8), at_least=4),
     ]
+    if ("DEIG", 30) in found:
+        share = tokens / found["DEIG", 30]["seconds"]
+        bars.append(Bar("tokens of 30 instances, uncached, of a call", where, share, at_most=0.08))
     extra, dense_extra = (found.get((way, 3), {}).get("peak_over_plain") for way in ("DEIG", "dense"))
-    share = over(None if extra is None else max(extra, 0), dense_extra)
-    figures.append(("extra memory over the dense formulation's, N = 3", share, {"at_most": 1 / 8}))
-    return [Bar(name, where, value, **limit) for name, value, limit in figures if value is not None]
+    if extra is not None and dense_extra is not None:
+        share = max(extra, 0) / dense_extra
+        bars.append(Bar("extra memory over the dense formulation's, N = 3", where, share, at_most=1 / 8))
+    return [bar for bar in bars if bar.value is not None]  # None: one of the two did not fit
 
 
 def read_and_make(on, encoder):

@@ -21,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .device import CPU, half_precision
-from .keep import save_whole
+from .keep import load_same, save_whole
 from .scenes import deal, draw
 from .supply import drawn_ahead
 
@@ -243,12 +243,7 @@ def _fit(model: Autoencoder, part: Part, seed: tuple[int, int], path: Path, save
     optimiser = torch.optim.Adam(parameters, lr=part.rate, betas=(0.9, 0.99), fused=True)
     begun, settings = 0, {"seed": seed[0], "steps": part.steps}
     if path.exists():
-        state = torch.load(path, map_location=device, weights_only=True)
-        if state["settings"] != settings:
-            raise ValueError(
-                f"The autoencoder in {path.parent} was begun with {state['settings']}, not {settings}. Go on with the "
-                "same, or begin anew with another --run folder."
-            )
+        state = load_same(path, settings, device)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         begun = state["step"]

@@ -33,7 +33,7 @@ from . import autoencoder, text
 from .curve import draw_curve
 from .device import CPU, STORED, half_precision, pick_device
 from .export import CURVE, is_stored_in_eight_bits
-from .keep import save_whole
+from .keep import load_same, save_whole
 from .model import LATENT, SmallDEIG, Words, noise_schedule, sample, words_of
 from .scenes import FIRST_SCENE, Scene, deal, draw
 from .supply import drawn_ahead
@@ -265,12 +265,7 @@ class Run:
             self._load()
 
     def _load(self):
-        state = torch.load(self.folder / "state.pt", map_location=self.device, weights_only=True)
-        if state["settings"] != self._settings():
-            raise ValueError(
-                f"The run in {self.folder} was begun with {state['settings']}, not {self._settings()}. Go on with the "
-                "same, or begin anew with another --run folder."
-            )
+        state = load_same(self.folder / "state.pt", self._settings(), self.device)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])

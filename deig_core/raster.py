@@ -40,18 +40,55 @@ def _cells_of(region: Region, latent_size: tuple[int, int]) -> torch.Tensor:
         # Each cell takes the largest of all mask pixels that it touches, whatever the mask's resolution.
         values = torch.as_tensor(region.mask.values, dtype=torch.float32)
         return F.adaptive_max_pool2d(values[None], latent_size)[0]
-    if region.scribble:
-        return _stroke(region.scribble, _or_default(region.radius, SCRIBBLE_RADIUS), latent_size)
-    if region.point:
-        return _stroke((region.point,), _or_default(region.radius, POINT_RADIUS), latent_size)
+    stroke = stroke_of(region)
+    if stroke is not None:
+        return _stroke(*stroke, latent_size)
     x0, y0, x1, y1 = region.box
     place = torch.zeros(latent_size)
     place[_covered_cells(y0, y1, latent_size[0]), _covered_cells(x0, x1, latent_size[1])] = 1
     return place
 
 
+def stroke_of(region: Region) -> tuple[Sequence[tuple[float, float]], float] | None:
+    """Return a scribble's or a point's polyline and radius, or None for a region without; see `covers_stroke`."""
+    if region.scribble:
+        return region.scribble, _or_default(region.radius, SCRIBBLE_RADIUS)
+    if region.point:
+        return (region.point,), _or_default(region.radius, POINT_RADIUS)
+    return None
+
+
 def _or_default(radius: float | None, usual: float) -> float:
     return usual if radius is None else radius
+
+
+def covers_stroke(
+    points: Sequence[tuple[float, float]],
+    radius: float,
+    size: tuple[int, int],
+    ys: torch.Tensor,
+    xs: torch.Tensor,
+) -> torch.Tensor:
+    """Tell which places of an image a polyline, grown by a radius, covers; a single point is a disc.
+
+    Args:
+        points: (x, y), fractions of the image.
+        radius: fraction of the image's shorter side.
+        size: (height, width) of the image, in pixels.
+        ys, xs: the places asked for, in pixels, (h, 1) and (1, w); a pixel's centre lies at a half.
+
+    Returns:
+        (h, w), bool
+    """
+    height, width = size
+    reach = max(radius * min(height, width), 0.75)  # however thin, it meets the pixels that it runs through
+    inside = torch.zeros(ys.numel(), xs.numel(), dtype=torch.bool)
+    for (x0, y0), (x1, y1) in zip(points, points[1:] or points, strict=False):
+        ax, ay, bx, by = x0 * width, y0 * height, x1 * width, y1 * height
+        length2 = (bx - ax) ** 2 + (by - ay) ** 2
+        along = (((xs - ax) * (bx - ax) + (ys - ay) * (by - ay)) / length2).clamp(0, 1) if length2 else 0.0
+        inside |= (xs - ax - along * (bx - ax)) ** 2 + (ys - ay - along * (by - ay)) ** 2 <= reach**2
+    return inside
 
 
 def _stroke(
@@ -67,13 +104,7 @@ def _stroke(
     """
     height, width = (size * CELL_PIXELS for size in latent_size)
     ys, xs = torch.arange(height)[:, None] + 0.5, torch.arange(width)[None, :] + 0.5
-    reach = max(radius * min(height, width), 0.75)  # however thin, it meets the pixels that it runs through
-    inside = torch.zeros(height, width, dtype=torch.bool)
-    for (x0, y0), (x1, y1) in zip(points, points[1:] or points, strict=False):
-        ax, ay, bx, by = x0 * width, y0 * height, x1 * width, y1 * height
-        length2 = (bx - ax) ** 2 + (by - ay) ** 2
-        along = (((xs - ax) * (bx - ax) + (ys - ay) * (by - ay)) / length2).clamp(0, 1) if length2 else 0.0
-        inside |= (xs - ax - along * (bx - ax)) ** 2 + (ys - ay - along * (by - ay)) ** 2 <= reach**2
+    inside = covers_stroke(points, radius, (height, width), ys, xs)
     return F.max_pool2d(inside[None].float(), CELL_PIXELS)[0]
 
 

@@ -12,18 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .fusers import (
+    BlockId,
+    Fusers,
+    FuserSizes,
+    inner_name,
+    outer_name,
+    read_fuser_sizes,
+    tensor_problems,
+)
 from .fusion import Fuser
 from .ide import IDESizes, InstanceDetailExtractor
 from .position_net import PositionNet
 
 PACKED = re.compile(r"^(.*\b(?:attn|cross_attn))\.in_proj_(weight|bias)$")
-FUSER = re.compile(
-    r"^((?:input_blocks\.\d+\.\d+|middle_block\.\d+|output_blocks\.\d+\.\d+)\.transformer_blocks\.\d+)\.fuser\."
-)
 LAYER = re.compile(r"^IDE\.connector\.perceiver_blocks\.(\d+)\.")
-
-# (section, number, transformer) as the host names a block while it runs: ("input", 1, 0).
-BlockId = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,13 @@ class AdapterSizes:
         ide: sizes of the Instance Detail Extractor.
         position_hidden_width: width of the position net's layers.
         context_width: width of the tokens that the fusers take.
-        fusers: (block path in the checkpoint, width of its image tokens, width inside its feed-forward net).
+        fusers: of each fuser.
     """
 
     ide: IDESizes
     position_hidden_width: int
     context_width: int
-    fusers: tuple[tuple[str, int, int], ...]
-
-
-def block_id(path: str) -> BlockId:
-    """Turn `input_blocks.1.1.transformer_blocks.0` into ("input", 1, 0); the middle block is number 0."""
-    parts = path.split(".")
-    section = parts[0].removesuffix("_blocks").removesuffix("_block")
-    return section, 0 if section == "middle" else int(parts[1]), int(parts[-1])
+    fusers: tuple[FuserSizes, ...]
 
 
 class Adapter(nn.Module):
@@ -65,39 +61,15 @@ class Adapter(nn.Module):
         self.position_net = PositionNet(
             sizes.ide.width, sizes.context_width, sizes.position_hidden_width, operations, **factory
         )
-        # A module's name cannot hold the dots of a block's path.
-        self.fusers = nn.ModuleDict(
-            {
-                path.replace(".", "-"): Fuser(
-                    width, sizes.context_width, hidden_width=hidden, operations=operations, **factory
-                )
-                for path, width, hidden in sizes.fusers
-            }
-        )
-        self._paths = {block_id(path): path.replace(".", "-") for path, _, _ in sizes.fusers}
+        self.fusers = Fusers(sizes.fusers, sizes.context_width, operations, **factory)
 
     def fuser(self, block: BlockId) -> Fuser | None:
         """Return the fuser of a block, or None where the adapter has none."""
-        name = self._paths.get(block)
-        return None if name is None else self.fusers[name]
+        return self.fusers.of(block)
 
     def checkpoint_state(self) -> dict[str, torch.Tensor]:
         """Return the weights under the names of the released checkpoint."""
-        return pack_projections({_outer_name(key): tensor for key, tensor in self.state_dict().items()})
-
-
-def _inner_name(key: str) -> str:
-    found = FUSER.match(key)
-    if found is None:
-        return key
-    return f"fusers.{found[1].replace('.', '-')}.{key[found.end() :]}"
-
-
-def _outer_name(key: str) -> str:
-    if not key.startswith("fusers."):
-        return key
-    _, path, rest = key.split(".", 2)
-    return f"{path.replace('-', '.')}.fuser.{rest}"
+        return pack_projections({outer_name(key): tensor for key, tensor in self.state_dict().items()})
 
 
 def load_adapter(state_dict: Mapping[str, torch.Tensor], operations=nn) -> Adapter:
@@ -114,9 +86,13 @@ def load_adapter(state_dict: Mapping[str, torch.Tensor], operations=nn) -> Adapt
         ValueError: naming missing, unexpected and misshapen tensors.
     """
     sizes = read_sizes(state_dict)
-    weights = {_inner_name(key): tensor for key, tensor in split_packed_projections(state_dict).items()}
+    weights = {inner_name(key): tensor for key, tensor in split_packed_projections(state_dict).items()}
     # The host's layers may have no weights before they are loaded, so torch's tell what is expected.
-    _check_tensors(Adapter(sizes, device="meta").state_dict(), weights)
+    if problems := tensor_problems(Adapter(sizes, device="meta").state_dict(), weights):
+        raise ValueError(
+            f"This file is not a whole DEIG adapter; {problems}. Use the released model.pth or a file made from it "
+            "with 'python -m deig_core.checkpoint'."
+        )
     adapter = Adapter(sizes, operations, device="meta").eval().requires_grad_(False)
     adapter.load_state_dict(weights, assign=True)
     return adapter
@@ -129,19 +105,25 @@ def read_sizes(state_dict: Mapping[str, torch.Tensor]) -> AdapterSizes:
         ValueError: if a tensor that tells a size is not there.
     """
 
+    def lacks(key: str) -> ValueError:
+        return ValueError(
+            f"This is not a complete DEIG adapter: the tensor '{key}' is missing. Use the released "
+            "model.pth or a file made from it with 'python -m deig_core.checkpoint'."
+        )
+
     def shape(key: str) -> torch.Size:
         if key not in state_dict:
-            raise ValueError(
-                f"This is not a complete DEIG adapter: the tensor '{key}' is missing. Use the released "
-                "model.pth or a file made from it with 'python -m deig_core.checkpoint'."
-            )
+            raise lacks(key)
         return state_dict[key].shape
 
     layers = {int(found[1]) for key in state_dict if (found := LAYER.match(key))}
-    paths = dict.fromkeys(found[1] for key in state_dict if (found := FUSER.match(key)))
-    if not layers or not paths:
+    try:
+        fusers = read_fuser_sizes(state_dict)
+    except KeyError as missing:
+        raise lacks(missing.args[0]) from missing
+    if not layers or not fusers:
         what = (
-            "the layers of its IDE (IDE.connector.perceiver_blocks.*)" if paths else "its fusers (*.fuser.*)"
+            "the layers of its IDE (IDE.connector.perceiver_blocks.*)" if fusers else "its fusers (*.fuser.*)"
         )
         raise ValueError(
             f"This is not a complete DEIG adapter: it lacks {what}. A GLIGEN or InstanceDiffusion file "
@@ -159,30 +141,7 @@ def read_sizes(state_dict: Mapping[str, torch.Tensor]) -> AdapterSizes:
         mlp_width=shape("IDE.connector.perceiver_blocks.0.mlp.c_fc.weight")[0],
     )
     context_width, hidden_width = shape("position_net.linears.4.weight")
-    fusers = tuple(
-        (path, shape(f"{path}.fuser.linear.weight")[0], shape(f"{path}.fuser.ff.net.2.weight")[1])
-        for path in paths
-    )
     return AdapterSizes(ide, hidden_width, context_width, fusers)
-
-
-def _check_tensors(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]):
-    problems = {
-        "missing": [key for key in expected if key not in given],
-        "unexpected": [key for key in given if key not in expected],
-        "of another shape than the rest asks for": [
-            f"{key} {tuple(given[key].shape)}, expected {tuple(expected[key].shape)}"
-            for key in expected
-            if key in given and given[key].shape != expected[key].shape
-        ],
-    }
-    found = [f"{what}: {', '.join(map(_outer_name, keys))}" for what, keys in problems.items() if keys]
-    if found:
-        raise ValueError(
-            "This file is not a whole DEIG adapter. Tensors "
-            + "; tensors ".join(found)
-            + ". Use the released model.pth or a file made from it with 'python -m deig_core.checkpoint'."
-        )
 
 
 def split_packed_projections(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -34,11 +34,14 @@ class Grounded(NamedTuple):
             another dimension in front, (rows, N, L, context_width): N for each row.
         bias: (N, Q) or (rows, N, Q), added to the logits between the Q image tokens and each instance: 0 where the
             token lies in the instance's place, -inf where not, and between for weaker ones.
+        image_bias: (Q, Q), added to the logits between image tokens, none of which may be hidden from itself; None:
+            all see all, as DEIG's do (eq. 4).
     """
 
     rows: int
     objs: torch.Tensor | None = None
     bias: torch.Tensor | None = None
+    image_bias: torch.Tensor | None = None
 
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
@@ -153,9 +156,13 @@ class Fuser(nn.Module):
         )
         bias = repeat(group.bias.to(q), "... n q -> ... q (n tokens)", tokens=group.objs.shape[-2])
         bias = bias if bias.ndim == 2 else bias[:, None]  # the same for all heads
+        image_bias = None if group.image_bias is None else group.image_bias.to(q)
         if _tells_log_sum_exp(q):
-            return _attend_apart(q, (k, v), (keys, values), bias)
-        mask = F.pad(bias, (k.shape[2], 0))  # eq. 4: image tokens see all image tokens
+            return _attend_apart(q, (k, v), (keys, values), bias, image_bias)
+        if image_bias is None:
+            mask = F.pad(bias, (k.shape[2], 0))  # eq. 4: image tokens see all image tokens
+        else:
+            mask = torch.cat((image_bias.expand(*bias.shape[:-2], -1, -1), bias), dim=-1)
         return F.scaled_dot_product_attention(
             q, torch.cat((k, keys), dim=2), torch.cat((v, values), dim=2), attn_mask=mask
         )
@@ -177,22 +184,29 @@ def _tells_log_sum_exp(q: torch.Tensor) -> bool:
 
 
 def _attend_apart(
-    q: torch.Tensor, image: KeysValues, instances: KeysValues, bias: torch.Tensor
+    q: torch.Tensor,
+    image: KeysValues,
+    instances: KeysValues,
+    bias: torch.Tensor,
+    image_bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attend to image tokens and to instances apart, and join the two: softmax over both is their mean, each
     weighed by its sum of exponentials.
 
-    So the many image tokens need no mask: all see all of them (eq. 4).
+    So the many image tokens need no mask where all see all of them (eq. 4).
 
     Args:
         q: (B, heads, Q, d)
         image, instances: keys and values, (B, heads, Q, d) and (B, heads, S, d) each.
         bias: (Q, S) or (B, 1, Q, S), added to the instances' logits.
+        image_bias: (Q, Q), added to the image tokens'.
 
     Returns:
         (B, heads, Q, d)
     """
-    seen, seen_sum = _cpu_attention(q, *image)
+    seen, seen_sum = _cpu_attention(
+        q, *image, attn_mask=None if image_bias is None else image_bias.clamp(min=NEVER)
+    )
     told, told_sum = _cpu_attention(q, *instances, attn_mask=bias.clamp(min=NEVER))
     share = torch.sigmoid(told_sum - seen_sum).to(seen)
     return seen.lerp(told, share[..., None])

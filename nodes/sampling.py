@@ -23,7 +23,8 @@ from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.patcher_extension import WrappersMP
 from einops import repeat
 
-from ..deig_core.adapter import Adapter, block_id
+from ..deig_core.adapter import Adapter
+from ..deig_core.fusers import block_id
 from ..deig_core.grounding import (
     CallGrounding,
     EncodedText,

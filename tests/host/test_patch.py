@@ -16,7 +16,8 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, Upsample
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
-from deig_pack.deig_core.adapter import block_id, load_adapter
+from deig_pack.deig_core.adapter import load_adapter
+from deig_pack.deig_core.fusers import block_id
 from deig_pack.deig_core.grounding import (
     CallGrounding,
     EncodedText,

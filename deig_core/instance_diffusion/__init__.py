@@ -1,0 +1,11 @@
+"""InstanceDiffusion (Wang et al., CVPR 2024): instances by boxes, points, scribbles and masks, on SD1.x.
+
+    places.py              a region's box, point, scribble, polygon and mask, as the model takes them
+    contours.py            points on and in a mask
+    uni_fusion.py          UniFusion: tokens of instances
+    masked_attention.py    who sees whom where instances are kept apart
+    scale_u.py             ScaleU: the decoder's features and skips, rescaled
+    adapter.py             the three together, sized from a state dict
+
+The fusers are GLIGEN's gated self-attention, which DEIG has too (`fusion`).
+"""

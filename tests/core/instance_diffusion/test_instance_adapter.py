@@ -1,0 +1,67 @@
+"""The adapter as a whole: sizes, names, and what is said of a file that is not whole."""
+
+from math import prod
+
+import pytest
+import torch
+from deig_pack.deig_core.instance_diffusion.adapter import load_instance_diffusion
+from deig_pack.tests.core.instance_diffusion.goldens import seeded_tensor
+from deig_pack.tests.core.instance_diffusion.released import PARAMETERS, adapter_shapes
+
+SMALL = adapter_shapes(hidden=8, depths=(1, 1, 2, 1), widths=(4, 8, 8, 768))
+
+
+def empty(shapes):
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+def test_the_released_adapter_is_taken_whole():
+    shapes = adapter_shapes()
+    assert len(shapes) == 272 + 217 + 24
+    for part, count in PARAMETERS.items():
+        own = sum(prod(shape) for name, shape in shapes.items() if part in name)
+        assert own == pytest.approx(count, rel=2e-3)
+    adapter = load_instance_diffusion(empty(shapes))
+    assert len(adapter.fusers) == 16 and adapter.fuser(("middle", 0, 0)).attn.to_q.in_features == 1280
+    assert adapter.fuser(("input", 3, 0)) is None
+    assert len(adapter.state_dict()) == len(shapes)
+
+
+def test_its_weights_are_those_given():
+    state = {name: seeded_tensor(name, shape, 0) for name, shape in SMALL.items()}
+    adapter = load_instance_diffusion(state)
+    assert adapter.scale_u.scaleu_b_7.data_ptr() == state["scaleu_b_7"].data_ptr()
+    gamma = adapter.position_net.convnext_tiny_backbone.state_dict()[
+        "encoder.stages.2.layers.1.layer_scale_parameter"
+    ]
+    name = "position_net.convnext_tiny_backbone.stages.2.1.gamma"
+    assert gamma.data_ptr() == state[name].data_ptr()
+    factors = adapter.scale_u.factors()
+    assert [len(one) for one in factors.features] == [1280] * 7 + [640] * 3 + [320] * 2
+    assert not any(parameter.requires_grad for parameter in adapter.parameters())
+
+
+@pytest.mark.parametrize(
+    "left_out, words",
+    [
+        (".fuser.", r"lacks its fusers"),
+        ("scaleu_", r"lacks ScaleU"),
+        (".convnext_tiny_backbone.stages", "lacks the ConvNeXt"),
+        ("position_net.linears_list.0.0", r"'linears_list.0.0.weight' is missing"),
+        ("position_net.linears_list.3.2", r"tensors missing: position_net.linears_list.3.2.weight"),
+        ("stages.2.1.norm", r"tensors missing: .*convnext"),
+        ("scaleu_s_3", r"tensors missing: scaleu_s_3"),
+    ],
+)
+def test_what_is_missing_is_named(left_out, words):
+    state = {name: tensor for name, tensor in empty(SMALL).items() if left_out not in name}
+    with pytest.raises(ValueError, match=f"{words}.*instancediffusion_sd15.pth"):
+        load_instance_diffusion(state)
+
+
+def test_a_tensor_of_another_shape_is_named():
+    state = empty(SMALL | {"position_net.null_point_feature": (63,), "scaleu_b_0": (1280, 1)})
+    with pytest.raises(
+        ValueError, match=r"null_point_feature \(63,\), expected \(64,\).*scaleu_b_0 \(1280, 1\)"
+    ):
+        load_instance_diffusion(state)

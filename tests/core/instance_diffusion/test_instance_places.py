@@ -1,0 +1,115 @@
+"""A region's place in all forms, and what remains of it on a crop."""
+
+import numpy as np
+import pytest
+import torch
+from deig_pack.deig_core.instance_diffusion.places import frame_of, is_inside, places_of
+from deig_pack.deig_core.regions import Mask, Region
+from deig_pack.tests.core.instance_diffusion.goldens import read_golden
+
+BOX = Region("a mug", (0.2, 0.4, 0.6, 0.8))
+LOWER_RIGHT = (32, 32, 32, 32)  # of a latent of 64 x 64 cells
+
+
+def masked(values, box=(0, 0, 1, 1)):
+    return Region("a mug", box, mask=Mask(np.asarray(values, dtype=float)))
+
+
+def test_a_box_alone_gives_its_middle_and_nothing_else():
+    places = places_of([BOX])
+    assert torch.allclose(places.boxes, torch.tensor([BOX.box]))
+    assert torch.allclose(places.points, torch.tensor([[0.4, 0.6]]))
+    assert not places.scribbles.any() and not places.polygons.any() and places.masks is None
+
+
+def test_a_point_of_its_own_goes_before_the_middle():
+    assert places_of([Region("a mug", BOX.box, point=(0.3, 0.5))]).points.tolist()[0] == pytest.approx(
+        [0.3, 0.5]
+    )
+
+
+def test_a_scribble_becomes_twenty_points_nearest_first():
+    stroke = tuple((0.9 - 0.02 * i, 0.5) for i in range(25))
+    points = places_of([Region("a mug", (0.4, 0.4, 0.95, 0.6), scribble=stroke)]).scribbles.view(20, 2)
+    assert points[:, 0].tolist() == pytest.approx([0.42 + 0.02 * i for i in range(20)])
+
+
+@pytest.mark.parametrize("name", ["hole_480x640", "two4", "corner"])
+def test_a_masks_polygon_is_the_references(name):
+    _, inputs, outputs, _ = read_golden("points_from_masks")
+    mask = np.unpackbits(inputs[name].numpy(), axis=1)
+    places = places_of([masked(mask)])
+    assert (places.polygons[0] - outputs[f"{name}.polygon"]).abs().max() <= 1e-6
+    points = places.scribbles.view(20, 2)
+    height, width = mask.shape
+    assert all(mask[round(y * height), round(x * width)] for x, y in points.tolist())
+    assert len({tuple(point) for point in points.tolist()}) == 20
+
+
+def test_masks_fill_512_pixels_whatever_their_size():
+    places = places_of([masked([[0, 1, 0.25, 0]]), BOX])
+    assert places.masks.shape == (2, 512, 512) and not places.masks[1].any()
+    assert places.masks[0, 0, ::64].tolist() == [0, 0, 1, 1, 0.25, 0.25, 0, 0]
+
+
+def test_a_soft_mask_has_the_outline_of_its_stronger_half():
+    soft, hard = np.zeros((64, 64)), np.zeros((64, 64))
+    soft[10:30, 10:40], soft[15:25, 15:35] = 0.1, 0.4
+    hard[15:25, 15:35] = 1
+    assert torch.equal(places_of([masked(soft)]).polygons, places_of([masked(hard)]).polygons)
+
+
+def test_a_huge_mask_has_the_polygon_of_a_smaller_one():
+    small = np.zeros((512, 512))
+    small[100:300, 50:400] = 1
+    huge = np.kron(small, np.ones((4, 4)))
+    middle = np.kron(small, np.ones((2, 2)))
+    assert torch.equal(places_of([masked(huge)]).polygons, places_of([masked(middle)]).polygons)
+
+
+def test_on_a_crop_places_are_its_own_fractions():
+    frame = frame_of(LOWER_RIGHT, (64, 64))
+    assert frame == (0.5, 0.5, 1.0, 1.0)
+    own = Region(
+        "a mug", (0.4, 0.6, 0.75, 0.9), point=(0.7, 0.8), scribble=((0.45, 0.7), (0.6, 0.8), (0.7, 0.9))
+    )
+    places = places_of([own, BOX], frame)
+    assert places.boxes.tolist()[0] == pytest.approx([0, 0.2, 0.5, 0.8])
+    assert places.boxes.tolist()[1] == pytest.approx([0, 0, 0.2, 0.6])
+    assert places.points.tolist()[0] == pytest.approx([0.4, 0.6])
+    assert places.points.tolist()[1] == pytest.approx([0.1, 0.3])  # the middle of what is left
+    seen = {tuple(round(v, 4) for v in point) for point in places.scribbles[0].view(20, 2).tolist()}
+    assert seen == {(0.2, 0.6), (0.4, 0.8)}  # the point outside is gone
+
+
+def test_what_a_crop_leaves_of_a_point_and_a_stroke_outside_it():
+    outside = Region("a mug", (0.2, 0.2, 0.8, 0.8), point=(0.3, 0.3), scribble=((0.25, 0.3), (0.3, 0.3)))
+    places = places_of([outside], frame_of(LOWER_RIGHT, (64, 64)))
+    assert places.points.tolist()[0] == pytest.approx([0.3, 0.3])  # of the box's lower right part
+    assert not places.scribbles.any()
+
+
+def test_a_mask_is_cropped():
+    values = np.zeros((64, 64))
+    values[40:48, 48:64] = 1
+    frame = frame_of(LOWER_RIGHT, (64, 64))
+    places = places_of([masked(values)], frame)
+    assert torch.equal(
+        places.masks[0] > 0, torch.nn.functional.pad(torch.ones(128, 256), (256, 0, 128, 256)) > 0
+    )
+    alone = places_of([masked(values[32:, 32:])])
+    assert torch.equal(places.polygons, alone.polygons) and torch.equal(places.scribbles, alone.scribbles)
+
+
+@pytest.mark.parametrize(
+    "region, inside",
+    [
+        (BOX, True),
+        (Region("a mug", (0.1, 0.1, 0.5, 0.9)), False),
+        (masked(np.pad(np.ones((4, 4)), ((0, 4), (0, 4)))), False),
+        (masked(np.eye(8)), True),
+    ],
+)
+def test_what_lies_on_a_crop(region, inside):
+    assert is_inside(region, frame_of(LOWER_RIGHT, (64, 64))) is inside
+    assert is_inside(region)

@@ -365,7 +365,7 @@ def demo(options: argparse.Namespace) -> int:
         python, where = host_environment(host), ["--host", str(host.path)]
     else:
         say("Painting without ComfyUI, through the training pipeline.")
-        needs = requirement_lines(ROOT / "demo" / "requirements.txt")
+        needs = requirement_lines(ROOT / "small_model" / "requirements.txt")
         python, where = environment("painting without ComfyUI", needs, install), []
     return run_child([str(python), "-m", "demo.show", *where, "--out", str(options.out.resolve())])
 
@@ -379,7 +379,7 @@ def bench(options: argparse.Namespace) -> int:
         raise Failure(how_to_get_a_host())
     say(f"Using {hosts[0]} in {hosts[0].path}")
     python = host_environment(hosts[0], ROOT / "bench" / "requirements.txt")
-    module = "demo.quality" if options.quality else "bench.speed"
+    module = "bench.quality.run" if options.quality else "bench.speed.run"
     places = ["--host", str(hosts[0].path), "--out", str(options.out.resolve())]
     return run_child([str(python), "-m", module, *places, *options.further])
 
@@ -495,8 +495,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     demo_parser = commands.add_parser(
         "demo",
         help="paint one picture with the small model, in a real ComfyUI",
-        description="Starts a ComfyUI server of its own, paints with the small model of demo/weights, and saves the "
-        "layout, the picture, and the same seed without DEIG side by side. Where no ComfyUI can be had, it paints "
+        description="Starts a ComfyUI server of its own, paints with the small model of small_model/weights, and saves "
+        "the layout, the picture, and the same seed without DEIG side by side. Where no ComfyUI can be had, it paints "
         "the same through the training pipeline.",
     )
     demo_parser.add_argument(

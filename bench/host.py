@@ -1,6 +1,7 @@
 """A real ComfyUI in this process, for benchmarks and tests, and the pack as ComfyUI loads it: by path, under a name
 of its own."""
 
+import importlib
 import importlib.util
 import sys
 import tempfile
@@ -15,7 +16,7 @@ _BASE = tempfile.TemporaryDirectory(prefix="deig-host-")
 def open_host(path: Path, arguments: list[str]) -> Path:
     """Put a ComfyUI on sys.path, let it read these arguments, and load the pack as `deig_pack` if it is not.
 
-    Both have a module `nodes`, so this repository leaves sys.path.
+    Both have a module `nodes`, so this repository leaves sys.path; its other packages are imported before that.
 
     Args:
         path: the folder with main.py.
@@ -24,6 +25,8 @@ def open_host(path: Path, arguments: list[str]) -> Path:
     Returns:
         A temporary folder, which stands in for ComfyUI's models, input and output folders.
     """
+    for name in ("deig_core", "small_model", "demo"):
+        importlib.import_module(name)
     sys.path[:] = [str(path)] + [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
     import comfy.options
 

@@ -1,1 +1,1 @@
-"""The demo: a real ComfyUI server, small stand-in models, and one picture."""
+"""Showing it: a real ComfyUI server, driven, and one picture painted with the small model."""

@@ -3,16 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from small_model.place import Models
+
 PICTURE, LAYOUT, PLAIN = "picture", "layout", "plain picture"
-
-
-@dataclass(frozen=True)
-class Models:
-    """Names as ComfyUI lists them."""
-
-    checkpoint: str
-    adapter: str
-    text_encoder: str
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from .place import WEIGHTS, place_weights
-from .scenes import SIZE, Scene, Shape
-from .sheet import draw_sheet
+from small_model.place import WEIGHTS, place_weights
+from small_model.scenes import SIZE, Scene, Shape
+from small_model.sheet import draw_sheet
 
 SCENE = Scene(
     shapes=(
@@ -81,10 +81,9 @@ def report(progress):
 
 def paint_without_host(weights: Path) -> list[Image.Image]:
     """Paint the same by PyTorch and the core alone."""
-    from deig_core.draw import draw_regions
-    from deig_core.regions import Region
-
-    from .stored import StoredDEIG
+    from deig_core.regions.draw import draw_regions
+    from deig_core.regions.region import Region
+    from small_model.stored import StoredDEIG
 
     print("Painting ...", flush=True)
     model = StoredDEIG(weights)
@@ -106,7 +105,7 @@ def main() -> int:
     parser.add_argument(
         "--host", type=Path, help="ComfyUI's folder; without it, paint through the training pipeline"
     )
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="what demo.export wrote")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="what small_model.export wrote")
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -125,7 +124,9 @@ def main() -> int:
     words = [f"{number}  {shape.phrase}" for number, shape in enumerate(SCENE.shapes, start=1)]
     words.append(f"prompt: {SCENE.prompt}")
     draw_sheet([pictures], TITLES, [words], cell=384).save(options.out)
-    print(f"Painted by {painter}, with the small model of demo/weights (a few shapes are all it knows).")
+    print(
+        f"Painted by {painter}, with the small model of small_model/weights (a few shapes are all it knows)."
+    )
     print(f"The layout, the picture, and the same seed without DEIG: {options.out}")
     return 0
 

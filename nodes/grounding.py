@@ -5,8 +5,8 @@ import logging
 import torch
 from comfy_api.latest import io
 
-from ..deig_core.grounding import TRAINED_INSTANCES, EncodedText, Grounding, Instances, Schedule
-from .sampling import COND, CONTEXT_WIDTH, PromptCond, patch_model
+from ..deig_core.fusion.grounding import TRAINED_INSTANCES, EncodedText, Grounding, Instances, Schedule
+from .host.unet import COND, CONTEXT_WIDTH, PromptCond, patch_model
 from .types import (
     CATEGORY,
     FRACTION,

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..deig_core.draw import draw_regions
-from ..deig_core.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
+from ..deig_core.regions.draw import draw_regions
+from ..deig_core.regions.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
 from .types import CATEGORY, RegionsType
 
 EMPTY_LAYOUT = write_layout(Layout(()))

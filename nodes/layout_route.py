@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from ..deig_core.layouts import read_layout, write_layout
+from ..deig_core.regions.layouts import read_layout, write_layout
 
 
 def add_layout_route():

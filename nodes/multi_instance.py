@@ -1,6 +1,6 @@
 """InstanceDiffusion's Multi-instance Sampler: instances are denoised apart for a while, then together.
 
-Its own file beside sampling.py: it splits a run of the host's sampler in two and never looks into the model.
+Its own file beside host/unet.py: it splits a run of the host's sampler in two and never looks into the model.
 """
 
 import inspect
@@ -12,8 +12,8 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 from einops import repeat
 
-from ..deig_core.merging import merge_latents
-from .sampling import COND, KEY, WHOLE, GroundedCond, Run
+from ..deig_core.fusion.merging import merge_latents
+from .host.unet import COND, KEY, WHOLE, GroundedCond, Run
 from .types import CATEGORY
 
 APART = "DEIG multi-instance sampling"

@@ -4,7 +4,7 @@ import logging
 
 from comfy_api.latest import io
 
-from ..deig_core.regions import Mask, Region
+from ..deig_core.regions.region import Mask, Region
 from .types import CATEGORY, FRACTION, RegionsType
 
 log = logging.getLogger(__name__)

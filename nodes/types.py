@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..deig_core.grounding import EncodedText, Grounding, Refiner
+from ..deig_core.fusion.grounding import EncodedText, Grounding, Refiner
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from ..deig_core.text_encoder import TextEncoder
+    from ..deig_core.deig.text_encoder import TextEncoder
 
 CATEGORY = "DEIG"
 FRACTION = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.0001}  # a widget for a fraction, 0 to 1

@@ -1,4 +1,4 @@
-"""Write the small model as the files that the pack and the host read: `python -m demo.export`.
+"""Write the small model as the files that the pack and the host read: `python -m small_model.export`.
 
 Matrices of the UNet and the adapter are stored as 8-bit floats (training ends with weights held to these);
 the autoencoder, the text encoder and every vector of the adapter as 16-bit ones.
@@ -72,7 +72,7 @@ def export_run(run: Path, folder: Path):
     """Write the averaged weights of a training run, and its loss curve.
 
     Args:
-        run: the folder that `python -m demo.train` keeps.
+        run: the folder that `python -m small_model.train` keeps.
         folder: where to.
     """
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
@@ -87,7 +87,9 @@ def export_run(run: Path, folder: Path):
 def main():
     parser = argparse.ArgumentParser(description="Write the files of a training run's model.")
     parser.add_argument("--run", type=Path, default=Path("run"), help="folder that keeps the run")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, for example demo/weights")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write, for example small_model/weights"
+    )
     options = parser.parse_args()
     export_run(options.run, options.out)
     sizes = {path: path.stat().st_size for path in sorted(options.out.rglob("*")) if path.is_file()}

@@ -1,14 +1,23 @@
-"""Where a ComfyUI finds the small model: the files of `demo/weights` under names of its own."""
+"""Where a ComfyUI finds the small model: the files of `small_model/weights` under names of its own."""
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-
-from .graph import Models
 
 # DEIG_WEIGHTS names another folder, to try a run's weights before they are kept here.
 WEIGHTS = Path(os.environ.get("DEIG_WEIGHTS") or Path(__file__).resolve().parent / "weights")
 CHECKPOINT, ADAPTER, TEXT_FOLDER = "checkpoint.safetensors", "deig.safetensors", "t5"
+
+
+@dataclass(frozen=True)
+class Models:
+    """Names as ComfyUI lists them."""
+
+    checkpoint: str
+    adapter: str
+    text_encoder: str
+
 
 SMALL = Models("small-deig.safetensors", "small-deig.safetensors", "small-deig-t5")
 
@@ -18,7 +27,7 @@ def place_weights(models: Path, weights: Path = WEIGHTS) -> Models:
 
     Args:
         models: that folder; what is missing below it is made.
-        weights: what `python -m demo.export` wrote.
+        weights: what `python -m small_model.export` wrote.
 
     Returns:
         The names under which ComfyUI lists it.

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from deig_core.adapter import BlockId, load_adapter
-from deig_core.checkpoint import read_adapter
-from deig_core.encoder_files import EncoderFiles
-from deig_core.text_encoder import load_encoder
+from deig_core.deig.adapter import BlockId, load_adapter
+from deig_core.deig.text_encoder import load_encoder
+from deig_core.files.checkpoint import read_adapter
+from deig_core.files.encoder_files import EncoderFiles
 
 from .autoencoder import TAESD_BLOCKS, TAESD_WIDTH, Autoencoder, to_uint8
 from .model import Words, ground, sample, times_of_phrases
@@ -29,7 +29,7 @@ class StoredDEIG:
     """UNet, adapter, text encoder and autoencoder from the files of a folder, in float32.
 
     Args:
-        folder: what `python -m demo.export` wrote.
+        folder: what `python -m small_model.export` wrote.
     """
 
     def __init__(self, folder: Path = WEIGHTS):

@@ -1,4 +1,4 @@
-"""Train the small model: `python -m demo.train`, run from the repository root.
+"""Train the small model: `python -m small_model.train`, run from the repository root.
 
 First the autoencoder, then UNet, adapter and text encoder together, on scenes drawn as they are needed. The
 recipe is the paper's at this size: AdamW with a warm-up, instances left out of 10 % of the samples for

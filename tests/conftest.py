@@ -1,7 +1,8 @@
 """Loads the pack once, under the name `deig_pack`, with the repository root off sys.path.
 
 The host has a module `nodes` of its own, so this pack's `nodes` may only be reached through the package. What is
-run from the repository root (`python -m demo.train`) imports `deig_core` by that name, so it is there as well.
+run from the repository root (`python -m small_model.train`) imports its own packages and `deig_core` by these names,
+so they are there as well.
 """
 
 import importlib.util
@@ -23,4 +24,5 @@ def load_package(name: str, folder: Path):
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 if "deig_pack" not in sys.modules:
     load_package("deig_pack", ROOT)
-    load_package("deig_core", ROOT / "deig_core")
+    for name in ("deig_core", "small_model", "demo", "bench"):
+        load_package(name, ROOT / name)

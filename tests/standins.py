@@ -1,6 +1,6 @@
 """Stand-in models: small files of the real layouts with random weights, made in seconds.
 
-They let the demo and the tests run a whole graph through a real ComfyUI with nothing downloaded. The host
+They let tests run a whole graph through a real ComfyUI with nothing downloaded. The host
 takes each for the real thing, because what it looks at (names, and the widths 320 and 768) is real; only
 depth and width elsewhere are smaller. Weights are drawn from a seed, so the same call gives the same file.
 """
@@ -14,19 +14,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-Shapes = dict[str, tuple[int, ...]]
-State = dict[str, torch.Tensor]
+from bench.random_weights import Shapes, State, draw_weights
 
 UNET_WIDTH = 320
 TIME_WIDTH = 4 * UNET_WIDTH
 CONTEXT_WIDTH = 768
 LATENT_CHANNELS = 4
-
-# Queries and keys are drawn this much larger than a layer that keeps unit variance, so that attention
-# logits have a deviation of about QK_GAIN squared: weights far from uniform, which a wrong mask or a wrong
-# key then shows in the result.
-QK_GAIN = 1.5
-QUERY_KEY_NAMES = (".to_q.weight", ".to_k.weight", ".q_proj.weight", ".k_proj.weight")
 
 
 @dataclass(frozen=True)
@@ -278,31 +271,6 @@ def adapter_shapes(blocks: Iterable[str], text_width: int, layers: int) -> Shape
     )
 
 
-def draw_weights(shapes: Shapes, seed: int) -> State:
-    """Fill shapes with weights that keep activations near unit variance, float32, the same for a seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return {name: _draw(name, shape, generator) for name, shape in shapes.items()}
-
-
-def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    noise = torch.randn(shape, generator=generator)
-    if ".alpha_" in name:
-        # A gate of tanh(0.5 to 1): well open, and different in every block.
-        return 0.75 + 0.25 * torch.tanh(noise)
-    if name.endswith("latents") or "embeddings." in name or "null_" in name:
-        return noise
-    if len(shape) < 2:
-        is_scale = name.endswith(".weight")
-        return is_scale + 0.1 * noise
-    weight = noise / math.sqrt(math.prod(shape[1:]))
-    if name.endswith(QUERY_KEY_NAMES):
-        return weight * QK_GAIN
-    if name.endswith("in_proj_weight"):
-        queries_and_keys = 2 * shape[0] // 3
-        weight[:queries_and_keys] *= QK_GAIN
-    return weight
-
-
 def _prefixed(prefix: str, state: State) -> State:
     return {prefix + name: tensor for name, tensor in state.items()}
 
@@ -354,13 +322,6 @@ def controlnet_state(size: UNetSize = FAST, seed: int = 40) -> State:
     for i in range(blocks):
         shapes |= _layer(f"zero_convs.{i}.0", UNET_WIDTH, UNET_WIDTH, kernel=1)
     return draw_weights(shapes | _layer("middle_block_out.0", UNET_WIDTH, UNET_WIDTH, kernel=1), seed)
-
-
-def save_state(path: Path, state: State, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a state dict as safetensors of one dtype; folders are made where they are missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.to(dtype).contiguous() for name, tensor in state.items()}, path)
-    return path
 
 
 def write_t5_folder(folder: Path, tokenizer: Path, width: int = 64, seed: int = 30) -> Path:

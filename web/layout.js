@@ -63,7 +63,7 @@ function onlyKnownKeys(entry, known, place) {
   if (unknown !== undefined) throw new Error(`${place} has "${unknown}", which is not one of ${known.join(", ")}.`);
 }
 
-// One region a line, as deig_core/layouts/own.py writes it.
+// One region a line, as deig_core/regions/layouts/own.py writes it.
 export function writeLayout({ prompt, regions }) {
   const lines = regions.map((region) => `    ${JSON.stringify({ ...region, box: region.box.map(rounded) })}`);
   const inner = lines.length ? `\n${lines.join(",\n")}\n  ` : "";

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from small_model.scenes import Scene, deal, off_grid
+
 from .judge import Verdict
-from .scenes import Scene, deal, off_grid
 
 FULL, NO_DEIG, NO_INSTANCES, NO_MASK = "full", "no DEIG", "no instances", "no mask"
 NO_TIME, NO_PLACE = "fixed timestep in the IDE", "no position net"

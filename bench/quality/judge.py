@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scenes import (
+from small_model.scenes import (
     COLOURS,
     GROUNDS,
     SHAPES,

@@ -11,12 +11,12 @@ import comfy.sd
 import folder_paths
 import numpy as np
 import torch
-from deig_pack.deig_core.regions import Regions
+from deig_pack.deig_core.regions.region import Regions
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder, register_adapter_folder
 from deig_pack.nodes.types import AdapterGrounding
 
-from .place import WEIGHTS, place_weights
+from small_model.place import WEIGHTS, place_weights
 
 LATENT = (16, 16)  # cells of a picture of 128 x 128 pixels
 
@@ -25,7 +25,7 @@ class Painter:
     """The small model, loaded by the host and by the pack's nodes.
 
     Args:
-        weights: what `python -m demo.export` wrote.
+        weights: what `python -m small_model.export` wrote.
     """
 
     def __init__(self, weights: Path = WEIGHTS):

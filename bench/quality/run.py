@@ -1,4 +1,6 @@
-"""Does it paint what it is told? `python -m demo.quality --host COMFYUI --weights demo/weights --out FOLDER`
+"""Does it paint what it is told? `python run.py bench --quality` calls this.
+
+    python -m bench.quality.run --host COMFYUI --weights small_model/weights --out FOLDER
 
 Paints layouts that training never saw, with fixed seeds, in the real host, and judges every shape. Then takes
 parts away, one at a time. Writes quality.json, quality.md and sheet.png.
@@ -15,6 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+
+from small_model.place import WEIGHTS
+from small_model.scenes import Scene, draw, pixel_box
+from small_model.sheet import draw_sheet
 
 from .figures import (
     ALL,
@@ -34,9 +40,6 @@ from .figures import (
     tables,
 )
 from .judge import judge
-from .place import WEIGHTS
-from .scenes import Scene, draw, pixel_box
-from .sheet import draw_sheet
 
 # Of the layouts held out: above those that the vocabulary was made from, below those of training (scenes.FIRST_SCENE).
 FIRST_SEED = 1_000_000
@@ -59,7 +62,8 @@ class Variants:
     """The small model in the host, whole and with parts taken away. The pack itself has no option for that."""
 
     def __init__(self, weights: Path, sampling: Sampling):
-        from deig_pack.deig_core import grounding, regions
+        from deig_pack.deig_core.fusion import grounding
+        from deig_pack.deig_core.regions import region
 
         from .painter import Painter
 
@@ -71,7 +75,7 @@ class Variants:
 
         self.painter = Painter(weights)
         self.sampling = sampling
-        self._region, self._mask, self._grounding = regions.Region, regions.Mask, grounding.Grounding
+        self._region, self._mask, self._grounding = region.Region, region.Mask, grounding.Grounding
         self._timeless = TimelessRefiner(self.painter.adapter.refiner.adapter)
 
     def regions(self, scene: Scene, variant: str) -> tuple:
@@ -192,7 +196,7 @@ def write_results(folder: Path, painted: Sequence[Painted], settings: dict) -> s
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", type=Path, required=True, help="ComfyUI's folder, the one with main.py")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="what demo.export wrote")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="what small_model.export wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--layouts", type=int, default=200, help="held-out layouts")
     parser.add_argument("--tried", type=int, default=60, help="of these, how many are painted with parts off")

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import comfy.sample
 import torch
 from comfy.patcher_extension import WrappersMP
-from deig_pack.deig_core.grounding import GroundedRows, Schedule
-from deig_pack.deig_core.regions import Region
-from deig_pack.nodes.sampling import COND, patch_model
+from deig_pack.deig_core.fusion.grounding import GroundedRows, Schedule
+from deig_pack.deig_core.regions.region import Region
+from deig_pack.nodes.host.unet import COND, patch_model
 
 from . import models
 from .dense import patch_dense

@@ -6,10 +6,10 @@ For comparison only. Weights are the adapter's own modules; the answer is the sa
 import torch
 import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
-from deig_pack.deig_core.adapter import Adapter
-from deig_pack.deig_core.fusion import Fuser
-from deig_pack.deig_core.grounding import Grounding
-from deig_pack.deig_core.raster import cell_places, token_places
+from deig_pack.deig_core.deig.adapter import Adapter
+from deig_pack.deig_core.fusion.fuser import Fuser
+from deig_pack.deig_core.fusion.grounding import Grounding
+from deig_pack.deig_core.regions.raster import cell_places, token_places
 from einops import rearrange, repeat
 
 SLOTS = 30

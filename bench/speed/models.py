@@ -6,11 +6,12 @@ import comfy.model_management
 import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
-from deig_pack.deig_core.adapter import load_adapter
-from deig_pack.deig_core.grounding import EncodedText, Grounding, Instances, Refiner
-from deig_pack.deig_core.regions import Region, Regions
-from deig_pack.demo.standins import State, draw_weights
-from deig_pack.tests.core.released import adapter_shapes
+from deig_pack.deig_core.deig.adapter import load_adapter
+from deig_pack.deig_core.fusion.grounding import EncodedText, Grounding, Instances, Refiner
+from deig_pack.deig_core.regions.region import Region, Regions
+
+from bench.random_weights import State, draw_weights
+from bench.released import adapter_shapes
 
 SD15 = {
     "image_size": 32,

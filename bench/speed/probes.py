@@ -1,6 +1,6 @@
 """What has to be measured in a process of its own: importing the pack, and loading an adapter.
 
-python -m bench.probes import|adapter --host COMFYUI    prints one JSON object
+python -m bench.speed.probes import|adapter --host COMFYUI    prints one JSON object
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from .host import ROOT, open_host
+from ..host import ROOT, open_host
 
 
 def probe_import(base: Path) -> dict:
@@ -34,8 +34,9 @@ def probe_import(base: Path) -> dict:
 def probe_adapter(base: Path) -> dict:
     """Load a full-size adapter, fp16 safetensors, through its node."""
     import torch
-    from deig_pack.demo.standins import save_state
     from deig_pack.nodes.loaders import LoadAdapter, register_adapter_folder
+
+    from bench.random_weights import save_state
 
     from .measure import Measured, measuring
     from .models import adapter_state

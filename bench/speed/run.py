@@ -1,6 +1,6 @@
 """What DEIG costs, against what it replaces. `python run.py bench` calls this.
 
-    python -m bench.speed --host COMFYUI --out FOLDER
+    python -m bench.speed.run --host COMFYUI --out FOLDER
 
 Everything is measured in one run: the same host, the same random weights at full size, the same boxes, one
 denoising of positive and negative together. Cases take turns, so that a machine that slows down slows all of
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .host import open_host
+from ..host import open_host
 from .measure import Measured, measuring
 from .report import Bar, say_bars, say_table, write_curves
 
@@ -64,8 +64,8 @@ def measure_calls(on, latent_size: tuple[int, int], rounds: int, name: str) -> l
 def measure_tokens(on) -> float:
     """Seconds to compute the tokens of the most instances for a timestep that was not met before."""
     import comfy.model_management
-    from deig_pack.deig_core.grounding import Refiner
-    from deig_pack.nodes.sampling import ide_dtype
+    from deig_pack.deig_core.fusion.grounding import Refiner
+    from deig_pack.nodes.host.unet import ide_dtype
 
     from .models import grounding
 
@@ -93,7 +93,9 @@ def count_second_seed(on) -> int:
 
 def probe(name: str, host: Path) -> dict:
     run = subprocess.run(
-        [sys.executable, "-m", "bench.probes", name, "--host", str(host)], capture_output=True, text=True
+        [sys.executable, "-m", "bench.speed.probes", name, "--host", str(host)],
+        capture_output=True,
+        text=True,
     )
     if run.returncode:
         raise RuntimeError(run.stderr[-2000:])

@@ -7,8 +7,8 @@ import comfy.model_management
 import comfy.text_encoders
 import torch
 from comfy.model_patcher import ModelPatcher
-from deig_pack.deig_core.regions import Regions
-from deig_pack.deig_core.text_encoder import FastTokenizer, PhraseReader, TextEncoder, pick_dtype
+from deig_pack.deig_core.deig.text_encoder import FastTokenizer, PhraseReader, TextEncoder, pick_dtype
+from deig_pack.deig_core.regions.region import Regions
 from deig_pack.nodes.grounding import EncodeRegions
 from deig_pack.nodes.types import LoadedTextEncoder
 from transformers import T5Config, T5EncoderModel

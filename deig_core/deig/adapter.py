@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .fusers import (
+from ..fusion.fuser import Fuser
+from ..fusion.fusers import (
     BlockId,
     Fusers,
     FuserSizes,
@@ -21,7 +22,6 @@ from .fusers import (
     read_fuser_sizes,
     tensor_problems,
 )
-from .fusion import Fuser
 from .ide import IDESizes, InstanceDetailExtractor
 from .position_net import PositionNet
 
@@ -91,7 +91,7 @@ def load_adapter(state_dict: Mapping[str, torch.Tensor], operations=nn) -> Adapt
     if problems := tensor_problems(Adapter(sizes, device="meta").state_dict(), weights):
         raise ValueError(
             f"This file is not a whole DEIG adapter; {problems}. Use the released model.pth or a file made from it "
-            "with 'python -m deig_core.checkpoint'."
+            "with 'python -m deig_core.files.checkpoint'."
         )
     adapter = Adapter(sizes, operations, device="meta").eval().requires_grad_(False)
     adapter.load_state_dict(weights, assign=True)
@@ -108,7 +108,7 @@ def read_sizes(state_dict: Mapping[str, torch.Tensor]) -> AdapterSizes:
     def lacks(key: str) -> ValueError:
         return ValueError(
             f"This is not a complete DEIG adapter: the tensor '{key}' is missing. Use the released "
-            "model.pth or a file made from it with 'python -m deig_core.checkpoint'."
+            "model.pth or a file made from it with 'python -m deig_core.files.checkpoint'."
         )
 
     def shape(key: str) -> torch.Size:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from .encoder_files import (
+from ..files.encoder_files import (
     EncoderFiles,
     EncoderWeights,
     explain_missing,

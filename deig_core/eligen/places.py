@@ -12,8 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..raster import CELL_PIXELS, cell_places, covers_stroke, stroke_of
-from ..regions import Region
+from ..regions.raster import CELL_PIXELS, cell_places, covers_stroke, stroke_of
+from ..regions.region import Region
 
 TOKEN_CELLS = 2  # FLUX.1 and Qwen-Image make one token of 2 x 2 cells
 INSIDE = 0.5  # a mask has no half tones here: grey above it is inside

@@ -1,6 +1,6 @@
 """The adapter's file: reading it from the released checkpoint, and writing a small one.
 
-    python -m deig_core.checkpoint model.pth deig.safetensors --dtype fp16
+    python -m deig_core.files.checkpoint model.pth deig.safetensors --dtype fp16
 
 The released `model.pth` holds a whole UNet beside the adapter. The UNet's own weights were frozen in
 training, so the fusers, the position net and the IDE are all that DEIG needs.
@@ -42,7 +42,8 @@ _LOOKS = (
 )
 
 _WHAT_TO_GET = (
-    "Take DEIG's released model.pth, or a .safetensors made from it with `python -m deig_core.checkpoint`."
+    "Take DEIG's released model.pth, or a .safetensors made from it with "
+    "`python -m deig_core.files.checkpoint`."
 )
 
 
@@ -187,7 +188,7 @@ def _check_fits(name: str, tensor: torch.Tensor):
 def main(arguments: list[str] | None = None) -> str:
     """The command line. Returns the line that says what was kept."""
     parser = argparse.ArgumentParser(
-        prog="python -m deig_core.checkpoint",
+        prog="python -m deig_core.files.checkpoint",
         description="Take DEIG's adapter out of a checkpoint, as safetensors. Runs nothing in the file.",
     )
     parser.add_argument("checkpoint", type=Path, help="the released model.pth, or a .safetensors")

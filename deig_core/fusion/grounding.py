@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from .adapter import Adapter, BlockId
-from .fusion import Fuser, Grounded
-from .raster import cell_places, crop_boxes, token_places
-from .regions import Region, Regions
+from ..deig.adapter import Adapter, BlockId
+from ..regions.raster import cell_places, crop_boxes, token_places
+from ..regions.region import Region, Regions
+from .fuser import Fuser, Grounded
 
 TRAINED_INSTANCES = 30
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..fusers import (
+from ..fusion.fuser import Fuser
+from ..fusion.fusers import (
     BlockId,
     Fusers,
     FuserSizes,
@@ -20,7 +21,6 @@ from ..fusers import (
     read_fuser_sizes,
     tensor_problems,
 )
-from ..fusion import Fuser
 from .convnext import renamed
 from .scale_u import ScaleU
 from .uni_fusion import UniFusion, UniFusionSizes, read_uni_fusion_sizes
@@ -30,7 +30,7 @@ CONVNEXT = f"{POSITION_NET}convnext_tiny_backbone."
 SCALE_U = re.compile(r"scaleu_([bs])_(\d+)")
 WHAT_TO_GET = (
     "Use the released instancediffusion_sd15.pth, all three of its split files (fusers, position_net, scaleu), or a "
-    "file made from either with 'python -m deig_core.checkpoint'."
+    "file made from either with 'python -m deig_core.files.checkpoint'."
 )
 
 

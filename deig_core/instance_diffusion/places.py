@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..regions import Mask, Region
+from ..regions.region import Mask, Region
 from .contours import POLYGON_POINTS, SCRIBBLE_POINTS, polygon_points, scattered_points, stroke_points
 
 MASK_SIDE = 512

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from .raster import CELL_PIXELS, cell_places, token_places
-from .regions import Region, Regions
+from .region import Region, Regions
 
 # Okabe and Ito's colours (2008), chosen to stay apart under every kind of colour blindness; black is left out
 # and their blue made lighter, since both sink into a dark ground. web/palette.js has the same table.

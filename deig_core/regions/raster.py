@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .regions import POINT_RADIUS, SCRIBBLE_RADIUS, Region
+from .region import POINT_RADIUS, SCRIBBLE_RADIUS, Region
 
 CELL_PIXELS = 8
 

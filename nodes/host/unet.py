@@ -23,9 +23,9 @@ from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.patcher_extension import WrappersMP
 from einops import repeat
 
-from ..deig_core.adapter import Adapter
-from ..deig_core.fusers import block_id
-from ..deig_core.grounding import (
+from ...deig_core.deig.adapter import Adapter
+from ...deig_core.fusion.fusers import block_id
+from ...deig_core.fusion.grounding import (
     CallGrounding,
     EncodedText,
     GroundedRows,

@@ -76,10 +76,12 @@ def pytest_itemcollected(item):
 def write_models(models: Path):
     """Stand-ins with random weights, under the names that workflows/deig_editor.json asks for."""
     import torch
-    from deig_pack.demo import standins
+    from deig_pack.tests import standins
+
+    from bench import random_weights
 
     checkpoint = standins.checkpoint_state(standins.FAST, with_clip=True)
-    standins.save_state(models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors", checkpoint)
+    random_weights.save_state(models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors", checkpoint)
     (models / "deig").mkdir()
     torch.save({"model": standins.adapter_state(standins.FAST)}, models / "deig" / "model.pth")
     tokenizer = HOST / "comfy" / "text_encoders" / "t5_tokenizer"
@@ -89,7 +91,7 @@ def write_models(models: Path):
 
 @pytest.fixture(scope="session")
 def server(case, tmp_path_factory):
-    from deig_pack.demo.server import ComfyServer, install_pack
+    from demo.server import ComfyServer, install_pack
 
     base = tmp_path_factory.mktemp(str(case))
     install_pack(base)

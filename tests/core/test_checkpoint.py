@@ -19,12 +19,19 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
-from deig_pack.deig_core.checkpoint import main, open_adapter, read_adapter, read_state_dict, write_adapter
-from deig_pack.deig_core.pickles import Foreign, walk_pickle
-from deig_pack.tests.core import released
+from deig_pack.deig_core.files.checkpoint import (
+    main,
+    open_adapter,
+    read_adapter,
+    read_state_dict,
+    write_adapter,
+)
+from deig_pack.deig_core.files.pickles import Foreign, walk_pickle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+
+from bench import released
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("zip", "legacy", "safetensors")
@@ -490,7 +497,7 @@ def test_a_foreign_archive_is_refused(tmp_path):
 def test_a_file_without_an_adapter_is_called_what_it_looks_like(tmp_path, names, words):
     content = {name: torch.ones(1) for name in names}
     path = save(content, tmp_path / "x.safetensors", "safetensors")
-    with pytest.raises(ValueError, match=f"{words}.*deig_core.checkpoint"):
+    with pytest.raises(ValueError, match=f"{words}.*deig_core.files.checkpoint"):
         read_adapter(path)
 
 
@@ -560,7 +567,7 @@ def test_a_target_that_cannot_be_is_refused(tmp_path):
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "deig_core.checkpoint", *map(str, arguments)]
+    line = [sys.executable, "-m", "deig_core.files.checkpoint", *map(str, arguments)]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -598,7 +605,7 @@ def test_the_command_fails_in_plain_words(tmp_path):
 
 PEAK = """
 import sys, torch
-from deig_core.checkpoint import main, read_adapter
+from deig_core.files.checkpoint import main, read_adapter
 def peak():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()

@@ -4,8 +4,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from deig_pack.deig_core.draw import DASHES, PALETTE, colour_of, dash_of, draw_regions
-from deig_pack.deig_core.regions import Mask, Region
+from deig_pack.deig_core.regions.draw import DASHES, PALETTE, colour_of, dash_of, draw_regions
+from deig_pack.deig_core.regions.region import Mask, Region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor

@@ -5,9 +5,9 @@ from itertools import combinations
 
 import pytest
 import torch
-from deig_pack.deig_core.fusion import Fuser, Grounded
-from deig_pack.deig_core.raster import cell_places, later_in_front, token_places
-from deig_pack.deig_core.regions import Region
+from deig_pack.deig_core.fusion.fuser import Fuser, Grounded
+from deig_pack.deig_core.regions.raster import cell_places, later_in_front, token_places
+from deig_pack.deig_core.regions.region import Region
 from deig_pack.tests.core.oracle import dense_fuser, dense_places
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from deig_pack.deig_core.adapter import split_packed_projections
-from deig_pack.deig_core.fusion import Fuser, Grounded
-from deig_pack.deig_core.ide import IDESizes, InstanceDetailExtractor
-from deig_pack.deig_core.position_net import PositionNet
-from deig_pack.deig_core.raster import cell_places, token_places
-from deig_pack.deig_core.regions import Region
+from deig_pack.deig_core.deig.adapter import split_packed_projections
+from deig_pack.deig_core.deig.ide import IDESizes, InstanceDetailExtractor
+from deig_pack.deig_core.deig.position_net import PositionNet
+from deig_pack.deig_core.fusion.fuser import Fuser, Grounded
+from deig_pack.deig_core.regions.raster import cell_places, token_places
+from deig_pack.deig_core.regions.region import Region
 from safetensors import safe_open
 
 GOLDEN = Path(__file__).parent / "golden"

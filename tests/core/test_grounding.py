@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from deig_pack.deig_core.adapter import Adapter, AdapterSizes, load_adapter
-from deig_pack.deig_core.grounding import (
+from deig_pack.deig_core.deig.adapter import Adapter, AdapterSizes, load_adapter
+from deig_pack.deig_core.deig.ide import IDESizes
+from deig_pack.deig_core.fusion.grounding import (
     EncodedText,
     Grounding,
     Instances,
@@ -12,8 +13,7 @@ from deig_pack.deig_core.grounding import (
     Schedule,
     instance_tokens,
 )
-from deig_pack.deig_core.ide import IDESizes
-from deig_pack.deig_core.regions import Region
+from deig_pack.deig_core.regions.region import Region
 
 CPU, FLOAT = torch.device("cpu"), torch.float32
 SIZES = AdapterSizes(

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from deig_pack.demo.judge import judge
-from deig_pack.demo.scenes import COLOURS, SIZE, Scene, Shape, deal, draw, off_grid, pixel_box
+
+from bench.quality.judge import judge
+from small_model.scenes import COLOURS, SIZE, Scene, Shape, deal, draw, off_grid, pixel_box
 
 RED = Shape("square", "plain", ("red",), (0.1, 0.1, 0.5, 0.5), "a red square")
 STAR = Shape("star", "plain", ("yellow",), (0.55, 0.55, 0.95, 0.95), "a yellow star")

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from deig_pack.deig_core.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
-from deig_pack.deig_core.layouts.formats import MARKS
-from deig_pack.deig_core.layouts.free_text import BOX_KEYS, PHRASE_KEYS
-from deig_pack.deig_core.layouts.own import REGION_KEYS
-from deig_pack.deig_core.layouts.run_length import read_mask, write_mask
-from deig_pack.deig_core.regions import Mask, Region
+from deig_pack.deig_core.regions.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
+from deig_pack.deig_core.regions.layouts.formats import MARKS
+from deig_pack.deig_core.regions.layouts.free_text import BOX_KEYS, PHRASE_KEYS
+from deig_pack.deig_core.regions.layouts.own import REGION_KEYS
+from deig_pack.deig_core.regions.layouts.run_length import read_mask, write_mask
+from deig_pack.deig_core.regions.region import Mask, Region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,7 +1,7 @@
 """One latent out of those of the whole picture and of each instance."""
 
 import torch
-from deig_pack.deig_core.merging import merge_latents
+from deig_pack.deig_core.fusion.merging import merge_latents
 
 WHOLE = torch.full((2, 4, 3, 3), 6.0)
 ALONE = torch.stack((torch.full((2, 4, 3, 3), 12.0), torch.full((2, 4, 3, 3), 0.0)))

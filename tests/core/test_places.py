@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from deig_pack.deig_core.raster import cell_places, token_places
-from deig_pack.deig_core.regions import Mask, Region
+from deig_pack.deig_core.regions.raster import cell_places, token_places
+from deig_pack.deig_core.regions.region import Mask, Region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from deig_pack.deig_core.raster import cell_places
-from deig_pack.deig_core.regions import Mask, Region
-from deig_pack.demo.figures import (
+from deig_pack.deig_core.regions.raster import cell_places
+from deig_pack.deig_core.regions.region import Mask, Region
+
+from bench.quality.figures import (
     FULL,
     KEPT_OUT,
     NO_DEIG,
@@ -20,9 +21,9 @@ from deig_pack.demo.figures import (
     results_of,
     tables,
 )
-from deig_pack.demo.judge import judge
-from deig_pack.demo.quality import box_mask, jobs_of, sheet_of
-from deig_pack.demo.scenes import deal, draw, draw_ground
+from bench.quality.judge import judge
+from bench.quality.run import box_mask, jobs_of, sheet_of
+from small_model.scenes import deal, draw, draw_ground
 
 JOBS = jobs_of(layouts=30, tried=8, kept_out=8)
 

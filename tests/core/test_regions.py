@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from deig_pack.deig_core.regions import Region
+from deig_pack.deig_core.regions.region import Region
 from hypothesis import given
 from hypothesis import strategies as st
 

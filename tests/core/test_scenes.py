@@ -5,8 +5,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from deig_pack.demo import scenes
-from deig_pack.demo.scenes import COLOURS, FIRST_SCENE, GROUNDS, SHAPES, SIZE, TEXTURES, coverage, deal, draw
+
+from small_model import scenes
+from small_model.scenes import COLOURS, FIRST_SCENE, GROUNDS, SHAPES, SIZE, TEXTURES, coverage, deal, draw
 
 SCENES = [deal(seed) for seed in range(600)]
 ALL_SHAPES = [shape for scene in SCENES for shape in scene.shapes]

@@ -5,16 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from deig_pack.demo import autoencoder, text
-from deig_pack.demo.curve import draw_curve
-from deig_pack.demo.export import CURVE, MOST_BYTES, export
-from deig_pack.demo.model import SmallDEIG, extract, noise_schedule, sample, words_of
-from deig_pack.demo.place import ADAPTER, CHECKPOINT, TEXT_FOLDER, WEIGHTS
-from deig_pack.demo.scenes import deal, draw
-from deig_pack.demo.stored import StoredDEIG
-from deig_pack.demo.unet import UNet
-from deig_pack.demo.widen import CONTEXT_TIMES, widen_unet
 from PIL import Image
+
+from small_model import autoencoder, text
+from small_model.curve import draw_curve
+from small_model.export import CURVE, MOST_BYTES, export
+from small_model.model import SmallDEIG, extract, noise_schedule, sample, words_of
+from small_model.place import ADAPTER, CHECKPOINT, TEXT_FOLDER, WEIGHTS
+from small_model.scenes import deal, draw
+from small_model.stored import StoredDEIG
+from small_model.unet import UNet
+from small_model.widen import CONTEXT_TIMES, widen_unet
 
 SCENES = [deal(seed, count=count) for seed, count in ((1, 2), (2, 1), (3, 4))]
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import torch
-from deig_pack.deig_core.encoder_files import weight_files
-from deig_pack.deig_core.text_encoder import (
+from deig_pack.deig_core.deig.text_encoder import (
     TOKENS,
     EncoderFiles,
     TextEncoder,
@@ -21,6 +20,7 @@ from deig_pack.deig_core.text_encoder import (
     load_encoder,
     pick_dtype,
 )
+from deig_pack.deig_core.files.encoder_files import weight_files
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import T5Config, T5ForConditionalGeneration, T5TokenizerFast
@@ -336,7 +336,7 @@ def test_finding_reads_no_weights(tmp_path, t5, tokenizer_folder):
 def test_importing_and_finding_need_no_transformers(tmp_path, t5, tokenizer_folder):
     folder_full(tmp_path, t5, tokenizer_folder)
     script = (
-        "import sys; from pathlib import Path; from deig_core.text_encoder import find_encoders\n"
+        "import sys; from pathlib import Path; from deig_core.deig.text_encoder import find_encoders\n"
         f"assert list(find_encoders([Path({str(tmp_path)!r})])) == ['flan-t5-xl']\n"
         "assert not any(name.split('.')[0] in ('transformers', 'comfy') for name in sys.modules)"
     )

@@ -10,14 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deig_pack.demo import autoencoder, text, train
-from deig_pack.demo.device import CPU, STORED, pick_device
-from deig_pack.demo.model import SmallDEIG, noise_schedule, sample, words_of
-from deig_pack.demo.reader import Reader
-from deig_pack.demo.scenes import COLOURS, FIRST_SCENE, SHAPES, SIZE, TEXTURES, Shape, deal
-from deig_pack.demo.stored import StoredDEIG
-from deig_pack.demo.supply import drawn_ahead
-from deig_pack.demo.train import (
+from deig_pack.tests.pretend import GPU, pretended_gpu, put_on_gpu
+from PIL import Image
+from torch import nn
+
+from small_model import autoencoder, text, train
+from small_model.device import CPU, STORED, pick_device
+from small_model.model import SmallDEIG, noise_schedule, sample, words_of
+from small_model.reader import Reader
+from small_model.scenes import COLOURS, FIRST_SCENE, SHAPES, SIZE, TEXTURES, Shape, deal
+from small_model.stored import StoredDEIG
+from small_model.supply import drawn_ahead
+from small_model.train import (
     Batch,
     Recipe,
     Run,
@@ -29,9 +33,6 @@ from deig_pack.demo.train import (
     make_batch,
     stored_weights,
 )
-from deig_pack.tests.pretend import GPU, pretended_gpu, put_on_gpu
-from PIL import Image
-from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(samples=12, batch=2)
@@ -147,12 +148,20 @@ def test_the_commands_train_with_two_workers_and_export(folder, tmp_path):
     counts = draw_scenes(Recipe(), range(16)).words.counts
     assert any((one == 0) != (other == 0) for one, other in zip(counts[::2], counts[1::2], strict=True))
     size = ["--samples", "16", "--batch", "2", "--workers", "2", "--device", "cpu"]
-    command = [sys.executable, "-m", "demo.train", "--run", str(folder), *size]
+    command = [sys.executable, "-m", "small_model.train", "--run", str(folder), *size]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)
     state = torch.load(folder / "state.pt", weights_only=True)
     assert state["step"] == len(state["curve"]) == 8
     assert Image.open(folder / "look-last.png").size == (8 * SIZE, 2 * SIZE)
-    command = [sys.executable, "-m", "demo.export", "--run", str(folder), "--out", str(tmp_path / "weights")]
+    command = [
+        sys.executable,
+        "-m",
+        "small_model.export",
+        "--run",
+        str(folder),
+        "--out",
+        str(tmp_path / "weights"),
+    ]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)
     assert StoredDEIG(tmp_path / "weights").paint([deal(1)], 0, steps=1, guidance=1).shape == (
         1,

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from deig_pack.bench.host import open_host
-from deig_pack.demo import standins
+from deig_pack.tests import standins
 from PIL import Image, ImageDraw
 
+from bench import random_weights
+from bench.host import open_host
+
 if TYPE_CHECKING:
-    from deig_pack.demo.server import ComfyServer
+    from demo.server import ComfyServer
 
 HOST_PATH = Path(os.environ.get("COMFYUI_PATH") or ".comfyui-path-not-set")
 HAS_HOST = (HOST_PATH / "main.py").is_file() and (HOST_PATH / "comfy").is_dir()
@@ -101,14 +103,14 @@ def load_model(path: Path):
 def fast_checkpoint(comfy_host) -> Path:
     """An SD1.5 checkpoint with 7 transformers and a tiny VAE, float32, no CLIP."""
     path = comfy_host.base / "models" / "checkpoints" / "fast.safetensors"
-    return standins.save_state(path, standins.checkpoint_state(standins.FAST))
+    return random_weights.save_state(path, standins.checkpoint_state(standins.FAST))
 
 
 @pytest.fixture(scope="session")
 def full_depth_checkpoint(comfy_host) -> Path:
     """An SD1.5 checkpoint with all 16 transformers under their real names, float32, no CLIP."""
     path = comfy_host.base / "models" / "checkpoints" / "full_depth.safetensors"
-    return standins.save_state(path, standins.checkpoint_state(standins.FULL_DEPTH))
+    return random_weights.save_state(path, standins.checkpoint_state(standins.FULL_DEPTH))
 
 
 @pytest.fixture(scope="session")
@@ -124,13 +126,13 @@ def full_depth_model(full_depth_checkpoint):
 
 
 @pytest.fixture(scope="session")
-def fast_adapter_state() -> standins.State:
+def fast_adapter_state() -> random_weights.State:
     """Adapter weights under the released names for `fast_model`: 64-wide text, two IDE layers."""
     return standins.adapter_state(standins.FAST)
 
 
 @pytest.fixture(scope="session")
-def full_depth_adapter_state() -> standins.State:
+def full_depth_adapter_state() -> random_weights.State:
     """The same for `full_depth_model`: the released file's names of all 16 fusers."""
     return standins.adapter_state(standins.FULL_DEPTH)
 
@@ -146,12 +148,12 @@ def write_workflow_models(models: Path, tokenizer: Path):
     """Stand-ins under the very names that the shared workflows ask for, each in its own file form."""
     unet = standins.checkpoint_state(standins.FAST, with_clip=True)
     checkpoint = models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
-    standins.save_state(checkpoint, unet, torch.float16)
+    random_weights.save_state(checkpoint, unet, torch.float16)
     os.link(checkpoint, checkpoint.with_name("DreamShaper_8_pruned.safetensors"))
-    standins.save_state(models / "loras" / "MoXinV1.safetensors", standins.lora_state(standins.FAST))
+    random_weights.save_state(models / "loras" / "MoXinV1.safetensors", standins.lora_state(standins.FAST))
 
     control = models / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors"
-    standins.save_state(control, standins.controlnet_state(), torch.float16)
+    random_weights.save_state(control, standins.controlnet_state(), torch.float16)
 
     # As released: a pickle with the adapter's tensors among the UNet's.
     released = models / "deig" / "model.pth"
@@ -178,7 +180,7 @@ def write_example_picture(path: Path):
 def comfy_server(comfy_host, tmp_path_factory) -> Iterator["ComfyServer"]:
     """A running server with this pack and `write_workflow_models`."""
     # Here, because it needs aiohttp, which only the host's packages have.
-    from deig_pack.demo.server import ComfyServer, install_pack
+    from demo.server import ComfyServer, install_pack
 
     base = tmp_path_factory.mktemp("server")
     write_workflow_models(base / "models", comfy_host.t5_tokenizer)

@@ -1,10 +1,11 @@
 """The benchmark compares ways of painting that give the same picture where they should."""
 
 import torch
-from deig_pack.bench.dense import patch_dense
-from deig_pack.deig_core.grounding import Schedule
-from deig_pack.nodes.sampling import patch_model
+from deig_pack.deig_core.fusion.grounding import Schedule
+from deig_pack.nodes.host.unet import patch_model
 from deig_pack.tests.host.test_patch import adapter_patcher, difference, make_grounding, sample
+
+from bench.speed.dense import patch_dense
 
 
 def test_the_dense_formulation_paints_the_same(fast_model, fast_adapter_state):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from deig_pack.deig_core.regions import Region
+from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.layout import EMPTY_LAYOUT, PreviewRegions, RegionEditor, RegionsFromText, RegionsToText
 from deig_pack.nodes.layout_route import answer
 

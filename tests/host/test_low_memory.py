@@ -1,22 +1,23 @@
 """The host's low-memory modes: weights cast as they are used, the text encoder gone before sampling starts.
 
-No accelerator is needed for what these modes do to a model; see `bench.low_memory`.
+No accelerator is needed for what these modes do to a model; see `bench.speed.low_memory`.
 """
 
 import comfy.ops
 import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
-from deig_pack.bench.cases import DEIG, Case
-from deig_pack.bench.low_memory import MODES, OFFLOAD, measure_low_memory
-from deig_pack.deig_core.adapter import load_adapter
-from deig_pack.deig_core.encoder_files import find_encoders
-from deig_pack.deig_core.grounding import Grounding, Instances, Refiner, Schedule
-from deig_pack.deig_core.text_encoder import load_encoder
+from deig_pack.deig_core.deig.adapter import load_adapter
+from deig_pack.deig_core.deig.text_encoder import load_encoder
+from deig_pack.deig_core.files.encoder_files import find_encoders
+from deig_pack.deig_core.fusion.grounding import Grounding, Instances, Refiner, Schedule
+from deig_pack.nodes.host.unet import patch_model
 from deig_pack.nodes.loaders import Patcher
-from deig_pack.nodes.sampling import patch_model
 from deig_pack.nodes.types import LoadedTextEncoder
 from deig_pack.tests.host.test_patch import REGIONS, clip
+
+from bench.speed.cases import DEIG, Case
+from bench.speed.low_memory import MODES, OFFLOAD, measure_low_memory
 
 BUDGET = 2 * 10**7  # bytes; the UNet's weights alone are more
 

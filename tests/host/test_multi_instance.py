@@ -4,8 +4,8 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from deig_pack.deig_core.merging import merge_latents
-from deig_pack.deig_core.raster import cell_places
+from deig_pack.deig_core.fusion.merging import merge_latents
+from deig_pack.deig_core.regions.raster import cell_places
 from deig_pack.nodes.multi_instance import MultiInstanceSampling
 from deig_pack.tests.host.test_patch import (
     NEGATIVE,

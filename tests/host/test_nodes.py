@@ -9,11 +9,11 @@ import deig_pack
 import folder_paths
 import pytest
 import torch
-from deig_pack.demo import standins
 from deig_pack.nodes import DeigExtension, loaders
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder
 from deig_pack.nodes.regions import BoxRegion, MaskRegion
+from deig_pack.tests import standins
 from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, sample
 from safetensors.torch import save_file
 

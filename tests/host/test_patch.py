@@ -16,9 +16,10 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, Upsample
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
-from deig_pack.deig_core.adapter import load_adapter
-from deig_pack.deig_core.fusers import block_id
-from deig_pack.deig_core.grounding import (
+from deig_pack.deig_core.deig.adapter import load_adapter
+from deig_pack.deig_core.deig.position_net import PositionNet
+from deig_pack.deig_core.fusion.fusers import block_id
+from deig_pack.deig_core.fusion.grounding import (
     CallGrounding,
     EncodedText,
     Grounding,
@@ -26,10 +27,9 @@ from deig_pack.deig_core.grounding import (
     Refiner,
     Schedule,
 )
-from deig_pack.deig_core.position_net import PositionNet
-from deig_pack.deig_core.raster import cell_places
-from deig_pack.deig_core.regions import Mask, Region
-from deig_pack.nodes.sampling import COND, GroundedCond, PromptCond, Run, Stretch, patch_model
+from deig_pack.deig_core.regions.raster import cell_places
+from deig_pack.deig_core.regions.region import Mask, Region
+from deig_pack.nodes.host.unet import COND, GroundedCond, PromptCond, Run, Stretch, patch_model
 from deig_pack.tests.core.oracle import dense_attention, dense_feed_forward, dense_fuser, dense_places
 from deig_pack.tests.pretend import GPU, Copies, pretended_gpu, put_on_gpu
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from deig_pack.demo.graph import LAYOUT, PICTURE, Models, Scene, demo_graph
-from deig_pack.demo.place import WEIGHTS
-from deig_pack.demo.server import (
+
+from demo.graph import LAYOUT, PICTURE, Models, Scene, demo_graph
+from demo.server import (
     ComfyServer,
     ExecutionFailed,
     ExecutionInterrupted,
     PromptRejected,
     StartFailed,
 )
+from small_model.place import WEIGHTS
 
 # DESIGN.md's table; shared workflows hold these ids, so none of them may ever go.
 NODE_IDS = {

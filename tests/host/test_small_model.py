@@ -9,16 +9,17 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from deig_pack.deig_core.regions import Mask, Region
-from deig_pack.demo.judge import NAMES, judge, labels
-from deig_pack.demo.painter import Painter
-from deig_pack.demo.place import CHECKPOINT, WEIGHTS
-from deig_pack.demo.scenes import TEXTURES, Scene, Shape
+from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.tests.host.test_patch import clip, sample
+
+from bench.quality.judge import NAMES, judge, labels
+from bench.quality.painter import Painter
+from small_model.place import CHECKPOINT, WEIGHTS
+from small_model.scenes import TEXTURES, Scene, Shape
 
 pytestmark = pytest.mark.skipif(
     not (WEIGHTS / CHECKPOINT).exists(),
-    reason=f"the small model is not in {WEIGHTS}: train it with `python -m demo.train`, or set DEIG_WEIGHTS",
+    reason=f"the small model is not in {WEIGHTS}: train it with `python -m small_model.train`, or set DEIG_WEIGHTS",
 )
 
 STEPS = 8
@@ -126,9 +127,9 @@ def test_strength_zero_is_the_plain_model(painter):
 
 def test_the_training_pipeline_paints_the_same(painter):
     """The UNet of training, the core's adapter and a DDIM of a few lines, without the host, from the same noise."""
-    from deig_pack.demo.model import sample as ddim
-    from deig_pack.demo.model import sampling_times
-    from deig_pack.demo.stored import StoredDEIG
+    from small_model.model import sample as ddim
+    from small_model.model import sampling_times
+    from small_model.stored import StoredDEIG
 
     regions = (SQUARE, STAR)
     shapes = tuple(Shape("", "", (), region.box, region.phrase) for region in regions)

@@ -2,7 +2,9 @@
 
 import comfy.model_base
 import pytest
-from deig_pack.demo import standins
+from deig_pack.tests import standins
+
+from bench import random_weights
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_full_depth_has_the_sixteen_transformers_of_sd1():
 
 def test_same_seed_gives_the_same_weights():
     shapes = standins.adapter_shapes(["middle_block.1"], text_width=64, layers=1)
-    first, again = standins.draw_weights(shapes, seed=1), standins.draw_weights(shapes, seed=1)
-    other = standins.draw_weights(shapes, seed=2)
+    first, again = random_weights.draw_weights(shapes, seed=1), random_weights.draw_weights(shapes, seed=1)
+    other = random_weights.draw_weights(shapes, seed=2)
     assert all(first[name].equal(again[name]) for name in shapes)
     assert not any(first[name].equal(other[name]) for name in shapes)

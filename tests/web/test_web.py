@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deig_pack.deig_core.draw import DASHES, PALETTE
-from deig_pack.deig_core.layouts import Layout, read_layout, write_layout
-from deig_pack.deig_core.layouts.own import LAYOUT_KEYS, REGION_KEYS, VERSION
-from deig_pack.deig_core.regions import Mask, Region
+from deig_pack.deig_core.regions.draw import DASHES, PALETTE
+from deig_pack.deig_core.regions.layouts import Layout, read_layout, write_layout
+from deig_pack.deig_core.regions.layouts.own import LAYOUT_KEYS, REGION_KEYS, VERSION
+from deig_pack.deig_core.regions.region import Mask, Region
 
 TESTS = Path(__file__).resolve().parent
 WEB = TESTS.parents[1] / "web"

@@ -8,7 +8,7 @@ import json
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from ..regions import Region
+from ..region import Region
 from . import fields
 from .layout import Layout
 from .places import box_around, read_places, written_places

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..regions import Region
+from ..region import Region
 
 Box = tuple[float, float, float, float]
 

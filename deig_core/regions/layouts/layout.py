@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..regions import Regions
+from ..region import Regions
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ..regions import Region
+from ..region import Region
 from . import fields
 from .layout import Layout
 from .places import PLACE_KEYS, box_around, read_places, written_places

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..regions import POINT_RADIUS, SCRIBBLE_RADIUS, Region
+from ..region import POINT_RADIUS, SCRIBBLE_RADIUS, Region
 from . import fields
 from .run_length import read_mask, write_mask
 

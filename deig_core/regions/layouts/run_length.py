@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..regions import Mask
+from ..region import Mask
 from .fields import numbers, shown
 
 # 8192 x 8192: more than any picture here, and small enough to make without thought.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from deig_pack.deig_core.eligen.places import entity_cells, entity_tokens
-from deig_pack.deig_core.regions import Mask, Region
+from deig_pack.deig_core.regions.region import Mask, Region
 from PIL import Image
 from safetensors import safe_open
 

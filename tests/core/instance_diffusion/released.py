@@ -1,6 +1,6 @@
 """The names and shapes of the released checkpoint's adapter, written out from its sizes."""
 
-from deig_pack.tests.core.released import FUSER_WIDTHS, Shapes, _fuser, _linear
+from bench.released import FUSER_WIDTHS, Shapes, _fuser, _linear
 
 PARAMETERS = {"fuser": 208.0e6, "position_net": 160.8e6, "scaleu": 11532}
 SCALE_U_WIDTHS = (1280,) * 7 + (640,) * 3 + (320,) * 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from deig_pack.deig_core.instance_diffusion.places import frame_of, is_inside, places_of
-from deig_pack.deig_core.regions import Mask, Region
+from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.tests.core.instance_diffusion.goldens import read_golden
 
 BOX = Region("a mug", (0.2, 0.4, 0.6, 0.8))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from deig_pack.deig_core.fusion import Fuser, Grounded
+from deig_pack.deig_core.fusion.fuser import Fuser, Grounded
 from deig_pack.deig_core.instance_diffusion.masked_attention import (
     AS_MEANT,
     AS_WRITTEN,

@@ -7,7 +7,7 @@ import comfy.sd
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from deig_pack.demo import standins
+from deig_pack.tests import standins
 from deig_pack.tests.host.composition.helpers import (
     SMALL,
     TWO,
@@ -22,6 +22,8 @@ from deig_pack.tests.host.composition.helpers import (
 from deig_pack.tests.host.conftest import load_model
 from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, clip, difference, make_grounding, t5
 
+from bench import random_weights
+
 HINT = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))  # the picture that steers
 FUSERS = 7  # of `fast_model`
 
@@ -33,7 +35,7 @@ def conv(name, out, into, kernel):
 @pytest.fixture(scope="module")
 def controlnet(comfy_host):
     path = comfy_host.base / "models" / "controlnet" / "small.safetensors"
-    return comfy.controlnet.load_controlnet(str(standins.save_state(path, standins.controlnet_state())))
+    return comfy.controlnet.load_controlnet(str(random_weights.save_state(path, standins.controlnet_state())))
 
 
 def with_control(control, positive=POSITIVE, negative=NEGATIVE, strength=1.0):
@@ -130,7 +132,7 @@ def one_level(comfy_host):
     """A model of one level with two blocks, as SD1.x' first level: there T2I-Adapter's first feature goes."""
     size = standins.UNetSize(levels=1, blocks=2, attention_levels=1)
     path = comfy_host.base / "models" / "checkpoints" / "one_level.safetensors"
-    model = load_model(standins.save_state(path, standins.checkpoint_state(size)))
+    model = load_model(random_weights.save_state(path, standins.checkpoint_state(size)))
     return model, make_grounding(standins.adapter_state(size), TWO)
 
 
@@ -148,7 +150,7 @@ def t2i_adapter(comfy_host):
         into = width
     path = comfy_host.base / "models" / "controlnet" / "t2i.safetensors"
     return comfy.controlnet.load_controlnet(
-        str(standins.save_state(path, standins.draw_weights(shapes, seed=41)))
+        str(random_weights.save_state(path, random_weights.draw_weights(shapes, seed=41)))
     )
 
 
@@ -209,7 +211,7 @@ def gligen(comfy_host):
         if not name.startswith("IDE.")
     }
     path = comfy_host.base / "models" / "gligen" / "small.safetensors"
-    return comfy.sd.load_gligen(str(standins.save_state(path, state)))
+    return comfy.sd.load_gligen(str(random_weights.save_state(path, state)))
 
 
 def with_gligen(gligen, text=POSITIVE):

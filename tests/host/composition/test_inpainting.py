@@ -5,8 +5,8 @@ from functools import partial
 import comfy.sd
 import pytest
 import torch
-from deig_pack.deig_core.regions import Region
-from deig_pack.demo import standins
+from deig_pack.deig_core.regions.region import Region
+from deig_pack.tests import standins
 from deig_pack.tests.host.composition.helpers import (
     SMALL,
     assert_only_positives_grounded,
@@ -17,6 +17,8 @@ from deig_pack.tests.host.composition.helpers import (
     sample_latent,
 )
 from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, difference, make_grounding
+
+from bench import random_weights
 
 PICTURE = torch.randn(1, 4, *SMALL, generator=torch.Generator().manual_seed(9))
 MASK = torch.zeros(1, 64, 64)  # of pixels: the left half is to be painted anew
@@ -89,9 +91,9 @@ def inpaint_model(comfy_host):
     """An inpaint checkpoint: `fast_model` with 9 input channels, and its VAE."""
     state = standins.checkpoint_state(standins.FAST)
     name = "model.diffusion_model.input_blocks.0.0.weight"
-    state[name] = standins.draw_weights({name: (320, 9, 3, 3)}, seed=4)[name]
+    state[name] = random_weights.draw_weights({name: (320, 9, 3, 3)}, seed=4)[name]
     path = comfy_host.base / "models" / "checkpoints" / "inpaint.safetensors"
-    standins.save_state(path, state)
+    random_weights.save_state(path, state)
     model, _, vae, *_ = comfy.sd.load_checkpoint_guess_config(str(path), output_vae=True, output_clip=False)
     return model, vae
 

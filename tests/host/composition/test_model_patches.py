@@ -6,7 +6,7 @@ import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
 import comfy.sd
 import pytest
 import torch
-from deig_pack.demo import standins
+from deig_pack.tests import standins
 from deig_pack.tests.host.composition.helpers import (
     TWO,
     assert_only_positives_grounded,
@@ -27,6 +27,8 @@ from deig_pack.tests.host.test_patch import (
     make_grounding,
     plain_objs,
 )
+
+from bench import random_weights
 
 PATCHES = {
     "SAG": ("nodes_sag", "SelfAttentionGuidance", {"scale": 0.8, "blur_sigma": 2.0}),
@@ -132,9 +134,9 @@ def wide_model(comfy_host):
     )
     shapes = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
     path = comfy_host.base / "models" / "checkpoints" / "wide.safetensors"
-    state = standins.draw_weights(shapes, seed=0)
+    state = random_weights.draw_weights(shapes, seed=0)
     prefix = "model.diffusion_model."
-    standins.save_state(path, {prefix + name: tensor for name, tensor in state.items()})
+    random_weights.save_state(path, {prefix + name: tensor for name, tensor in state.items()})
     return comfy.sd.load_checkpoint_guess_config(str(path), output_vae=False, output_clip=False)[0]
 
 
@@ -149,7 +151,7 @@ def wide_adapter_state(wide_model):
         if ".fuser." in name:
             times = widths[name.split(".transformer_blocks")[0]] // 320
             shapes[name] = tuple(size * times if size % 320 == 0 else size for size in shape)
-    return standins.draw_weights(shapes, seed=10)
+    return random_weights.draw_weights(shapes, seed=10)
 
 
 def test_freeu_keeps_its_effect(wide_model, wide_adapter_state):

@@ -4,7 +4,7 @@ import comfy.model_management
 import comfy.utils
 import pytest
 import torch
-from deig_pack.deig_core.regions import Region
+from deig_pack.deig_core.regions.region import Region
 from deig_pack.tests.host.composition.helpers import (
     SMALL,
     assert_only_positives_grounded,

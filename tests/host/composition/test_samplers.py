@@ -4,12 +4,14 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from deig_pack.deig_core.adapter import load_adapter
-from deig_pack.deig_core.grounding import Grounding, Instances, Refiner
-from deig_pack.demo import standins
+from deig_pack.deig_core.deig.adapter import load_adapter
+from deig_pack.deig_core.fusion.grounding import Grounding, Instances, Refiner
+from deig_pack.tests import standins
 from deig_pack.tests.host.composition.helpers import TWO, sample_latent
 from deig_pack.tests.host.conftest import load_model
 from deig_pack.tests.host.test_patch import apply, features
+
+from bench import random_weights
 
 TINIEST = standins.UNetSize(levels=1, blocks=1, attention_levels=1)
 LATENT = torch.zeros(1, 4, 4, 4)
@@ -41,7 +43,7 @@ def noted_sigmas():
 @pytest.fixture(scope="module")
 def model(comfy_host, refiner, noted_sigmas):
     path = comfy_host.base / "models" / "checkpoints" / "tiniest.safetensors"
-    plain = load_model(standins.save_state(path, standins.checkpoint_state(TINIEST)))
+    plain = load_model(random_weights.save_state(path, standins.checkpoint_state(TINIEST)))
     phrases = features(*(region.phrase for region in TWO))
     grounded = apply(plain, Grounding(refiner, Instances(TWO, phrases)))
 

@@ -7,7 +7,7 @@ import comfy.sd
 import folder_paths
 import pytest
 import torch
-from deig_pack.demo import standins
+from deig_pack.tests import standins
 from deig_pack.tests.host.composition.helpers import (
     SMALL,
     assert_only_positives_grounded,
@@ -20,6 +20,8 @@ from deig_pack.tests.host.composition.helpers import (
 from deig_pack.tests.host.conftest import load_model
 from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, difference
 from safetensors.torch import load_file
+
+from bench import random_weights
 
 PREFIX = "model.diffusion_model."
 HOOKS = "comfy_extras.nodes_hooks"
@@ -49,7 +51,7 @@ def lora():
 def merged_model(comfy_host, lora):
     path = comfy_host.base / "models" / "checkpoints" / "merged.safetensors"
     return load_model(
-        standins.save_state(path, merged(standins.checkpoint_state(standins.FAST), lora, STRENGTH))
+        random_weights.save_state(path, merged(standins.checkpoint_state(standins.FAST), lora, STRENGTH))
     )
 
 
@@ -72,8 +74,8 @@ def test_lora_on_the_model(fast_model, grounding, grounded, lora, merged_result,
 def clip_path(comfy_host):
     """CLIP's text encoder in its own file, float16 on disk."""
     path = comfy_host.base / "models" / "text_encoders" / "clip_l.safetensors"
-    state = standins.draw_weights(standins.clip_shapes(), seed=2)
-    return standins.save_state(
+    state = random_weights.draw_weights(standins.clip_shapes(), seed=2)
+    return random_weights.save_state(
         path, {name.removeprefix("transformer."): tensor for name, tensor in state.items()}, torch.float16
     )
 
@@ -122,7 +124,7 @@ def test_lora_on_model_and_clip(fast_model, grounding, lora, merged_model, clip_
 def keyframed_hooks(lora, comfy_host):
     """A LoRA that is off in the first half of the schedule and on in the second, by the host's nodes."""
     path = comfy_host.base / "models" / "loras" / "hook.safetensors"
-    standins.save_state(path, lora)
+    random_weights.save_state(path, lora)
     hooks = run_node(HOOKS, "CreateHookLoraModelOnly", lora_name=path.name, strength_model=STRENGTH)[0]
     frames = run_node(HOOKS, "CreateHookKeyframe", strength_mult=0.0, start_percent=0.0)[0]
     frames = run_node(HOOKS, "CreateHookKeyframe", strength_mult=1.0, start_percent=0.5, prev_hook_kf=frames)[
@@ -166,7 +168,7 @@ def test_a_hook_on_the_positive_alone(grounded, lora, comfy_host):
 @pytest.fixture(scope="module")
 def other_model(comfy_host):
     path = comfy_host.base / "models" / "checkpoints" / "other.safetensors"
-    return load_model(standins.save_state(path, standins.checkpoint_state(standins.FAST, seed=3)))
+    return load_model(random_weights.save_state(path, standins.checkpoint_state(standins.FAST, seed=3)))
 
 
 def test_a_merged_model_keeps_deig(fast_model, other_model, grounded, grounding, grounded_result):

@@ -1,6 +1,6 @@
 """Measures what reading and converting a full-size checkpoint costs in memory. Linux only; not a test.
 
-    python tests/measure_checkpoint.py [--checkpoint model.pth] [--folder /tmp]
+    python -m bench.checkpoint_memory [--checkpoint model.pth] [--folder /tmp]
 
 Without `--checkpoint` it makes one of the released one's size (a UNet of 860 M parameters and an adapter of
 297 M, float32, 4.6 GB, random) in `--folder`, and removes it afterwards. Each case runs in a process of its
@@ -25,13 +25,13 @@ for line in open('/proc/self/status'):
         print('peak', int(line.split()[1]) * 1024)
 """
 READ = """
-from deig_core.checkpoint import read_adapter
+from deig_core.files.checkpoint import read_adapter
 tensors = read_adapter({path!r}, {dtype})
 print('size', sum(tensor.nbytes for tensor in tensors.values()))
 """
 CONVERT = """
 from pathlib import Path
-from deig_core.checkpoint import main
+from deig_core.files.checkpoint import main
 print(main([{path!r}, {target!r}, '--force', *{options!r}]))
 print('size', Path({target!r}).stat().st_size)
 """
@@ -39,7 +39,8 @@ print('size', Path({target!r}).stat().st_size)
 
 def make_checkpoint(path: Path):
     import torch
-    from core.released import adapter_shapes, unet_shapes
+
+    from .released import adapter_shapes, unet_shapes
 
     torch.set_num_threads(2)
     shapes = unet_shapes() | adapter_shapes()

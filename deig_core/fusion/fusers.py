@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .fusion import Fuser
+from .fuser import Fuser
 
 _FUSER = re.compile(
     r"^((?:input_blocks\.\d+\.\d+|middle_block\.\d+|output_blocks\.\d+\.\d+)\.transformer_blocks\.\d+)\.fuser\."

@@ -1,0 +1,1 @@
+"""How well the small model paints what it is told."""

@@ -1,0 +1,1 @@
+"""What DEIG costs, in time and memory, against what it replaces."""

@@ -1,0 +1,1 @@
+"""DEIG itself: text encoder, Instance Detail Extractor, position net, and the adapter they make up."""

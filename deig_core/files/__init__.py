@@ -1,0 +1,1 @@
+"""Tensors out of files, and which adapter, encoder or checkpoint a file is. Nothing in a file is executed."""

@@ -1,0 +1,1 @@
+"""What DEIG and InstanceDiffusion share: fusers, places on a grid of tokens, when they act."""

@@ -1,0 +1,1 @@
+"""What goes where, knowing no model: regions, places of any shape, layouts as text."""

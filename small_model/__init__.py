@@ -1,0 +1,1 @@
+"""The small trained DEIG: from drawing its scenes to its weights."""

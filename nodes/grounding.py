@@ -5,7 +5,9 @@ import logging
 import torch
 from comfy_api.latest import io
 
-from ..deig_core.fusion.grounding import TRAINED_INSTANCES, EncodedText, Grounding, Instances, Schedule
+from ..deig_core.deig.grounding import TRAINED_INSTANCES, Grounding
+from ..deig_core.fusion.instances import EncodedText, Instances
+from ..deig_core.fusion.schedule import Schedule
 from .host.unet import COND, CONTEXT_WIDTH, PromptCond, patch_model
 from .types import (
     CATEGORY,

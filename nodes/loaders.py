@@ -12,9 +12,9 @@ import torch
 from comfy_api.latest import io
 
 from ..deig_core.deig.adapter import load_adapter
+from ..deig_core.deig.refiner import Refiner
 from ..deig_core.deig.text_encoder import explain_missing, find_encoders, load_encoder, pick_dtype
 from ..deig_core.files.checkpoint import read_adapter
-from ..deig_core.fusion.grounding import Refiner
 from .types import CATEGORY, AdapterType, LoadedAdapter, LoadedTextEncoder, TextEncoderType
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..deig_core.fusion.grounding import EncodedText, Grounding, Refiner
+from ..deig_core.deig.grounding import Grounding
+from ..deig_core.deig.refiner import Refiner
+from ..deig_core.fusion.instances import EncodedText
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -17,9 +17,10 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-from deig_core.deig.adapter import Adapter, AdapterSizes, BlockId
+from deig_core.deig.adapter import Adapter, AdapterSizes
 from deig_core.deig.ide import IDESizes, InstanceDetailExtractor
 from deig_core.fusion.fuser import Grounded
+from deig_core.fusion.fusers import BlockId
 from deig_core.regions.raster import cell_places, token_places
 from deig_core.regions.region import Region
 

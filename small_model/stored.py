@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from deig_core.deig.adapter import BlockId, load_adapter
+from deig_core.deig.adapter import load_adapter
 from deig_core.deig.text_encoder import load_encoder
 from deig_core.files.checkpoint import read_adapter
 from deig_core.files.encoder_files import EncoderFiles
+from deig_core.fusion.fusers import BlockId
 
 from .autoencoder import TAESD_BLOCKS, TAESD_WIDTH, Autoencoder, to_uint8
 from .model import Words, ground, sample, times_of_phrases

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from deig_core.deig.adapter import BlockId
 from deig_core.deig.ide import sinusoid
 from deig_core.fusion.fuser import FeedForward
+from deig_core.fusion.fusers import BlockId
 
 WIDTH = 160
 CONTEXT_WIDTH = 256

@@ -62,12 +62,13 @@ class Variants:
     """The small model in the host, whole and with parts taken away. The pack itself has no option for that."""
 
     def __init__(self, weights: Path, sampling: Sampling):
-        from deig_pack.deig_core.fusion import grounding
+        from deig_pack.deig_core.deig.grounding import Grounding
+        from deig_pack.deig_core.deig.refiner import Refiner
         from deig_pack.deig_core.regions import region
 
         from .painter import Painter
 
-        class TimelessRefiner(grounding.Refiner):
+        class TimelessRefiner(Refiner):
             """Extracts detail for one timestep, whichever is denoised."""
 
             def tokens(self, text, timestep, device, dtype):
@@ -75,7 +76,7 @@ class Variants:
 
         self.painter = Painter(weights)
         self.sampling = sampling
-        self._region, self._mask, self._grounding = region.Region, region.Mask, grounding.Grounding
+        self._region, self._mask, self._grounding = region.Region, region.Mask, Grounding
         self._timeless = TimelessRefiner(self.painter.adapter.refiner.adapter)
 
     def regions(self, scene: Scene, variant: str) -> tuple:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import comfy.sample
 import torch
 from comfy.patcher_extension import WrappersMP
-from deig_pack.deig_core.fusion.grounding import GroundedRows, Schedule
+from deig_pack.deig_core.fusion.grounding import GroundedRows
+from deig_pack.deig_core.fusion.schedule import Schedule
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.host.unet import COND, patch_model
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
 from deig_pack.deig_core.deig.adapter import Adapter
+from deig_pack.deig_core.deig.grounding import Grounding
 from deig_pack.deig_core.fusion.fuser import Fuser
-from deig_pack.deig_core.fusion.grounding import Grounding
 from deig_pack.deig_core.regions.raster import cell_places, token_places
 from einops import rearrange, repeat
 

@@ -7,7 +7,9 @@ import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
 from deig_pack.deig_core.deig.adapter import load_adapter
-from deig_pack.deig_core.fusion.grounding import EncodedText, Grounding, Instances, Refiner
+from deig_pack.deig_core.deig.grounding import Grounding
+from deig_pack.deig_core.deig.refiner import Refiner
+from deig_pack.deig_core.fusion.instances import EncodedText, Instances
 from deig_pack.deig_core.regions.region import Region, Regions
 
 from bench.random_weights import State, draw_weights

@@ -64,7 +64,7 @@ def measure_calls(on, latent_size: tuple[int, int], rounds: int, name: str) -> l
 def measure_tokens(on) -> float:
     """Seconds to compute the tokens of the most instances for a timestep that was not met before."""
     import comfy.model_management
-    from deig_pack.deig_core.fusion.grounding import Refiner
+    from deig_pack.deig_core.deig.refiner import Refiner
     from deig_pack.nodes.host.unet import ide_dtype
 
     from .models import grounding

@@ -24,18 +24,13 @@ from comfy.patcher_extension import WrappersMP
 from einops import repeat
 
 from ...deig_core.deig.adapter import Adapter
+from ...deig_core.deig.grounding import Grounding, check_width
+from ...deig_core.deig.refiner import Refiner, instance_tokens
 from ...deig_core.fusion.fusers import block_id
-from ...deig_core.fusion.grounding import (
-    CallGrounding,
-    EncodedText,
-    GroundedRows,
-    Grounding,
-    Placement,
-    Refiner,
-    Schedule,
-    check_width,
-    instance_tokens,
-)
+from ...deig_core.fusion.grounding import CallGrounding, GroundedRows
+from ...deig_core.fusion.instances import EncodedText
+from ...deig_core.fusion.placement import Placement
+from ...deig_core.fusion.schedule import Schedule
 
 KEY = "DEIG"
 COND = "deig"  # the name under which the host hands a GroundedCond back

@@ -3,16 +3,12 @@
 import pytest
 import torch
 from deig_pack.deig_core.deig.adapter import Adapter, AdapterSizes, load_adapter
+from deig_pack.deig_core.deig.grounding import Grounding
 from deig_pack.deig_core.deig.ide import IDESizes
-from deig_pack.deig_core.fusion.grounding import (
-    EncodedText,
-    Grounding,
-    Instances,
-    Placement,
-    Refiner,
-    Schedule,
-    instance_tokens,
-)
+from deig_pack.deig_core.deig.refiner import Refiner, instance_tokens
+from deig_pack.deig_core.fusion.instances import EncodedText, Instances
+from deig_pack.deig_core.fusion.placement import Placement
+from deig_pack.deig_core.fusion.schedule import Schedule
 from deig_pack.deig_core.regions.region import Region
 
 CPU, FLOAT = torch.device("cpu"), torch.float32

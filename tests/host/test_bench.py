@@ -1,7 +1,7 @@
 """The benchmark compares ways of painting that give the same picture where they should."""
 
 import torch
-from deig_pack.deig_core.fusion.grounding import Schedule
+from deig_pack.deig_core.fusion.schedule import Schedule
 from deig_pack.nodes.host.unet import patch_model
 from deig_pack.tests.host.test_patch import adapter_patcher, difference, make_grounding, sample
 

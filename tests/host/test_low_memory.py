@@ -8,9 +8,12 @@ import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 from deig_pack.deig_core.deig.adapter import load_adapter
+from deig_pack.deig_core.deig.grounding import Grounding
+from deig_pack.deig_core.deig.refiner import Refiner
 from deig_pack.deig_core.deig.text_encoder import load_encoder
 from deig_pack.deig_core.files.encoder_files import find_encoders
-from deig_pack.deig_core.fusion.grounding import Grounding, Instances, Refiner, Schedule
+from deig_pack.deig_core.fusion.instances import Instances
+from deig_pack.deig_core.fusion.schedule import Schedule
 from deig_pack.nodes.host.unet import patch_model
 from deig_pack.nodes.loaders import Patcher
 from deig_pack.nodes.types import LoadedTextEncoder

@@ -17,16 +17,13 @@ from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from deig_pack.deig_core.deig.adapter import load_adapter
+from deig_pack.deig_core.deig.grounding import Grounding
 from deig_pack.deig_core.deig.position_net import PositionNet
+from deig_pack.deig_core.deig.refiner import Refiner
 from deig_pack.deig_core.fusion.fusers import block_id
-from deig_pack.deig_core.fusion.grounding import (
-    CallGrounding,
-    EncodedText,
-    Grounding,
-    Instances,
-    Refiner,
-    Schedule,
-)
+from deig_pack.deig_core.fusion.grounding import CallGrounding
+from deig_pack.deig_core.fusion.instances import EncodedText, Instances
+from deig_pack.deig_core.fusion.schedule import Schedule
 from deig_pack.deig_core.regions.raster import cell_places
 from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.nodes.host.unet import COND, GroundedCond, PromptCond, Run, Stretch, patch_model

@@ -5,7 +5,9 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from deig_pack.deig_core.deig.adapter import load_adapter
-from deig_pack.deig_core.fusion.grounding import Grounding, Instances, Refiner
+from deig_pack.deig_core.deig.grounding import Grounding
+from deig_pack.deig_core.deig.refiner import Refiner
+from deig_pack.deig_core.fusion.instances import Instances
 from deig_pack.tests import standins
 from deig_pack.tests.host.composition.helpers import TWO, sample_latent
 from deig_pack.tests.host.conftest import load_model

@@ -1,8 +1,12 @@
-"""deig_core stands without ComfyUI."""
+"""deig_core stands without ComfyUI, and imports run one way."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -14,6 +18,20 @@ for module in pkgutil.walk_packages(deig_core.__path__, "deig_core."):
 host = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 print(sorted(name for name in sys.modules if name.split(".")[0] in host or name == "transformers"))
 """
+
+# What each room may import beside itself; docs/ARCHITECTURE.md has the drawing.
+MAY_IMPORT = {
+    "deig_core/regions": set(),
+    "deig_core/files": set(),
+    "deig_core/fusion": {"deig_core/regions"},
+    "deig_core/deig": {"deig_core/fusion", "deig_core/regions", "deig_core/files"},
+    "deig_core/instance_diffusion": {"deig_core/fusion", "deig_core/regions", "deig_core/files"},
+    "deig_core/eligen": {"deig_core/fusion", "deig_core/regions", "deig_core/files"},
+    "nodes": {"deig_core"},
+    "small_model": {"deig_core"},
+    "demo": {"small_model", "nodes", "deig_core"},
+    "bench": {"small_model", "nodes", "deig_core", "demo"},
+}
 
 
 def test_core_imports_neither_the_host_nor_transformers():
@@ -30,3 +48,34 @@ def test_the_entry_point_imports_nothing_of_the_host():
 
     assert callable(deig_pack.comfy_entrypoint)
     assert not hasattr(deig_pack, "NODE_CLASS_MAPPINGS")  # the host would ignore the entry point
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield what of this repository a file imports, as paths: `deig_core/regions/region`."""
+    package = file.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            yield from ("/".join((*module, name.name)).removeprefix("deig_pack/") for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name.replace(".", "/").removeprefix("deig_pack/") for name in node.names)
+
+
+def lies_in(path: str, room: str) -> bool:
+    return path == room or path.startswith(f"{room}/")
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_run_one_way(room):
+    own = [name.name for name in ROOT.iterdir() if name.is_dir() and any(name.glob("*.py"))]
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files
+    wrong = {
+        (str(file.relative_to(ROOT)), path)
+        for file in files
+        for path in imported(file)
+        if any(lies_in(path, name) for name in [*own, "tests"])
+        and not any(lies_in(path, allowed) for allowed in {room, *MAY_IMPORT[room]})
+    }
+    assert not wrong

@@ -26,7 +26,7 @@ from deig_core.regions.region import Region
 
 from . import text
 from .device import CPU, half_precision
-from .reader import Reader
+from .reader import OF_GROUND, OF_PHRASE, Reader, name_ground, name_shape
 from .scenes import Scene, Shape
 from .unet import CONTEXT_WIDTH, WIDTH, UNet
 
@@ -59,6 +59,7 @@ class Words:
     """What a batch of scenes is told in words and boxes.
 
     Args:
+        scenes: the B scenes.
         shapes: what all instances are to be, scene after scene.
         phrases: the words for these.
         counts: how many instances each scene has.
@@ -67,6 +68,7 @@ class Words:
         prompts: one for each scene.
     """
 
+    scenes: tuple[Scene, ...]
     shapes: tuple[Shape, ...]
     phrases: tuple[str, ...]
     counts: tuple[int, ...]
@@ -86,6 +88,7 @@ def words_of(scenes: Sequence[Scene], with_instances: Sequence[bool], prompts: S
     cells = cell_places(regions, (LATENT, LATENT))
     places = token_places(cells, (LATENT, LATENT), (LATENT // 2, LATENT // 2)) if regions else cells
     return Words(
+        scenes=tuple(scenes),
         shapes=tuple(shape for group in shapes for shape in group),
         phrases=tuple(region.phrase for region in regions),
         counts=tuple(map(len, shapes)),
@@ -133,6 +136,19 @@ def _biased_attention(attention: nn.Module, queries, context, bias: torch.Tensor
     return attention.out_proj(rearrange(out, "b heads s d -> b s (heads d)"))
 
 
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What the IDE makes of a batch's words.
+
+    Args:
+        context: (B, tokens, width), of the prompts.
+        tokens: (P, tokens, width), of the phrases of all scenes, or None where there are none.
+    """
+
+    context: torch.Tensor
+    tokens: torch.Tensor | None
+
+
 class SmallDEIG(nn.Module):
     """UNet, adapter and text encoder, trained together.
 
@@ -148,7 +164,8 @@ class SmallDEIG(nn.Module):
         self.text: T5EncoderModel = text.new_encoder(seed)
         self.unet = UNet()
         self.adapter = Adapter(SIZES)
-        self.reader = Reader(SIZES.ide.tokens, CONTEXT_WIDTH)
+        self.phrase_reader = Reader(SIZES.ide.tokens, CONTEXT_WIDTH, OF_PHRASE)
+        self.ground_reader = Reader(SIZES.ide.tokens, CONTEXT_WIDTH, OF_GROUND)
         self._start_calm()
 
     @torch.no_grad()
@@ -169,7 +186,7 @@ class SmallDEIG(nn.Module):
         noisy: torch.Tensor,
         timesteps: torch.Tensor,
         words: Words,
-        tokens: torch.Tensor | None = None,
+        read: Read | None = None,
     ) -> torch.Tensor:
         """Predict the noise.
 
@@ -177,27 +194,38 @@ class SmallDEIG(nn.Module):
             noisy: (B, 4, 16, 16)
             timesteps: (B,), 0 to 999.
             words: what the B scenes are told.
-            tokens: from `read`, where they are at hand.
+            read: from `read`, where it is at hand.
 
         Returns:
             (B, 4, 16, 16)
         """
-        prompts = text.encode(self.text, self.tokenizer, words.prompts)
-        context = extract(self.adapter.IDE, prompts, timesteps)
-        tokens = self.read(timesteps, words) if tokens is None else tokens
-        groups = ground(self.adapter, tokens, words)
+        read = read or self.read(timesteps, words)
+        groups = ground(self.adapter, read.tokens, words)
 
         def fuse(block: BlockId, image: torch.Tensor) -> torch.Tensor:
             return self.adapter.fuser(block)(image, groups)
 
-        return self.unet(noisy, timesteps, context, fuse)
+        return self.unet(noisy, timesteps, read.context, fuse)
 
-    def read(self, timesteps: torch.Tensor, words: Words) -> torch.Tensor | None:
-        """Return what the IDE makes of the phrases, (P, tokens, width), or None where there are none."""
+    def read(self, timesteps: torch.Tensor, words: Words) -> Read:
+        """Read what scenes are told at their timesteps, (B,)."""
+        prompts = text.encode(self.text, self.tokenizer, words.prompts)
+        context = extract(self.adapter.IDE, prompts, timesteps)
         if not words.phrases:
-            return None
+            return Read(context, None)
         phrases = text.encode(self.text, self.tokenizer, words.phrases)
-        return extract(self.adapter.IDE, phrases, times_of_phrases(timesteps, words))
+        return Read(context, extract(self.adapter.IDE, phrases, times_of_phrases(timesteps, words)))
+
+    def naming(self, read: Read, words: Words) -> torch.Tensor:
+        """Return the error in naming shapes from phrases and grounds from prompts; empty prompts name none."""
+        loss = 0 * read.context.sum()  # so that there are gradients where nothing is named
+        if read.tokens is not None:
+            loss = loss + self.phrase_reader.loss(read.tokens, [name_shape(shape) for shape in words.shapes])
+        named = [i for i, prompt in enumerate(words.prompts) if prompt]
+        if named:
+            answers = [name_ground(words.scenes[i]) for i in named]
+            loss = loss + self.ground_reader.loss(read.context[named], answers)
+        return loss
 
 
 def times_of_phrases(timesteps: torch.Tensor, words: Words) -> torch.Tensor:

@@ -34,6 +34,7 @@ GROUNDS = {
 }
 SHAPES = ("circle", "square", "triangle", "ring", "star", "cross")
 TEXTURES = ("plain", "striped", "checked", "dotted")
+SPLITS = ("plain", "sideways", "stacked")
 
 MOST_SHAPES = 6
 OFTEN = (0.22, 0.26, 0.22, 0.16, 0.08, 0.06)  # how often a scene has 1, 2, 3, ... shapes
@@ -72,7 +73,7 @@ class Scene:
     Args:
         shapes: one to six, the larger ones first.
         ground: one or two names from `GROUNDS`.
-        split: "plain", "sideways" (first colour left, second right) or "stacked" (first above second).
+        split: one of `SPLITS`: "plain", "sideways" (first colour left, second right) or "stacked" (first above second).
         prompt: the global prompt.
     """
 
@@ -346,7 +347,7 @@ def deal(seed: int, count: int | None = None, kept_out: bool = False) -> Scene:
         for look, box in zip(looks, boxes, strict=True)
     )
     shapes = tuple(sorted(shapes, key=lambda shape: -area(shape.box)))
-    split = str(rng.choice(("plain", "sideways", "stacked"), p=(0.6, 0.2, 0.2)))
+    split = str(rng.choice(SPLITS, p=(0.6, 0.2, 0.2)))
     ground = tuple(str(n) for n in rng.permutation(tuple(GROUNDS))[: 1 if split == "plain" else 2])
     return Scene(shapes, ground, split, _prompt(rng, shapes, ground, split))
 

@@ -36,10 +36,10 @@ class StoredDEIG:
     def __init__(self, folder: Path = WEIGHTS):
         checkpoint = load_file(folder / CHECKPOINT)
         self.unet = UNet(WIDTH, CONTEXT_WIDTH)
-        self.unet.load_state_dict(_part(checkpoint, UNET_PREFIX))
+        self.unet.load_state_dict(part(checkpoint, UNET_PREFIX))
         self.unet.eval().requires_grad_(False)
         self.autoencoder = Autoencoder((TAESD_WIDTH,) * 4, (1, *(TAESD_BLOCKS,) * 3))
-        self.autoencoder.load_state_dict(_part(checkpoint, AUTOENCODER_PREFIX))
+        self.autoencoder.load_state_dict(part(checkpoint, AUTOENCODER_PREFIX))
         self.autoencoder.eval().requires_grad_(False)
         self.adapter = load_adapter(read_adapter(folder / ADAPTER, torch.float32))
         self.text = load_encoder(EncoderFiles(TEXT_FOLDER, folder / TEXT_FOLDER), torch.float32)
@@ -83,7 +83,7 @@ class StoredDEIG:
         return to_uint8(self.autoencoder.decode(latents))
 
 
-def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """Take what lies under a prefix, as float32, but for the host's own scale of latents."""
     found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     return {name: tensor.float() for name, tensor in found.items() if not name.startswith("vae_")}

@@ -2,10 +2,10 @@
 
 First the autoencoder, then UNet, adapter and text encoder together, on scenes drawn as they are needed. The
 recipe is the paper's at this size: AdamW with a warm-up, instances left out of 10 % of the samples for
-guidance, the prompt through the IDE, an average of the weights. Two things are added, since nothing here knows
-words or pictures beforehand: the error counts most where most is noise (`_weights`), and phrases are named from
-the IDE's tokens (`reader`). The rate falls over the last part of the run, and over its end the weights are held to
-the 8-bit floats that they are stored in.
+guidance, the prompt through the IDE, an average of the weights. Three things are added, since nothing here knows
+words or pictures beforehand: the error counts most where most is noise (`_weights`), phrases and grounds are named
+from the IDE's tokens (`reader`), and some of what is shown is noise alone (`noisy_and_asked`). The rate falls over
+the last part of the run, and over its end the weights are held to the 8-bit floats that they are stored in.
 
 It can be stopped and started again; what is done so far lies in the folder given with --run.
 """
@@ -15,6 +15,7 @@ import json
 import logging
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,16 +37,17 @@ from .export import CURVE, is_stored_in_eight_bits
 from .keep import load_same, save_whole
 from .model import LATENT, SmallDEIG, Words, noise_schedule, sample, words_of
 from .scenes import FIRST_SCENE, Scene, deal, draw
+from .start import begin, load_start
 from .supply import drawn_ahead
 from .unet import LATENT_CHANNELS
 from .widen import query_scale
 
 logger = logging.getLogger(__name__)
 
-NAMING = 0.05  # weight of the reader's loss
 # Of the weight of the noise's error; the noise is to the picture as 212 to 1 at most.
 MOST_WEIGHT, MOST_WEIGHT_UNTOLD, LEAST_WEIGHT = 60.0, 6.0, 0.3
 LAST_NOISE = 0.1  # noise to picture, below which the weight falls
+FIRST_ALONE = 900  # the first timestep at which noise alone is shown
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Recipe:
         fall: the share of the run over which the rate falls, at its end.
         eight_bit: the share of the run with weights held to 8 bits, at its end.
         without_instances, without_prompt: shares of samples that lack these.
+        noise_alone: the share of samples that show nothing of their picture (`noisy_and_asked`).
+        naming: weight of the error in naming phrases and grounds.
+        words_first: steps, at the beginning, that learn to name them and nothing else.
         average: how much of the averaged weights each step keeps.
         scenes: train on so many scenes over and over; 0: on new ones all the time.
         seed: of weights, noise and scenes.
@@ -73,6 +78,9 @@ class Recipe:
     eight_bit: float = 0.15
     without_instances: float = 0.1
     without_prompt: float = 0.1
+    noise_alone: float = 0.15
+    naming: float = 0.5
+    words_first: int = 0
     average: float = 0.998
     scenes: int = 0
     seed: int = 0
@@ -96,17 +104,19 @@ class Drawn:
         words: what the B scenes are told.
         timesteps: (B,), 0 to 999.
         noise: (B, 4, 16, 16)
+        alone: (B,), bool, where the noise is shown without the picture.
     """
 
     pictures: torch.Tensor
     words: Words
     timesteps: torch.Tensor
     noise: torch.Tensor
+    alone: torch.Tensor
 
 
 def draw_scenes(recipe: Recipe, numbers: Sequence[int]) -> Drawn:
     """Draw scenes, given by their numbers, and leave out what guidance needs left out."""
-    scenes, with_instances, prompts, timesteps, noise = [], [], [], [], []
+    scenes, with_instances, prompts, timesteps, noise, alone = [], [], [], [], [], []
     for number in numbers:
         rng = np.random.default_rng((recipe.seed, number))
         scene = deal(FIRST_SCENE + (number % recipe.scenes if recipe.scenes else number))
@@ -116,23 +126,26 @@ def draw_scenes(recipe: Recipe, numbers: Sequence[int]) -> Drawn:
         scenes.append(scene)
         with_instances.append(told)
         prompts.append("" if bare else scene.prompt)
-        timesteps.append(rng.integers(1000))
+        alone.append(rng.random() < recipe.noise_alone)
+        timesteps.append(rng.integers(FIRST_ALONE if alone[-1] else 0, 1000))
         noise.append(rng.standard_normal((LATENT_CHANNELS, LATENT, LATENT), dtype=np.float32))
     return Drawn(
         torch.from_numpy(np.stack([draw(scene) for scene in scenes])),
         words_of(scenes, with_instances, prompts),
         torch.tensor(timesteps),
         torch.from_numpy(np.stack(noise)),
+        torch.tensor(alone),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What the model sees: latents (B, 4, 16, 16), noise of that shape, timesteps (B,), and what it is told."""
+    """What the model learns from: latents (B, 4, 16, 16), and the rest of `Drawn`, all on one device."""
 
     latents: torch.Tensor
     noise: torch.Tensor
     timesteps: torch.Tensor
+    alone: torch.Tensor
     words: Words
 
 
@@ -141,24 +154,56 @@ def make_batch(drawn: Drawn, encoder: autoencoder.Autoencoder, device: torch.dev
     pictures = autoencoder.to_tensor(drawn.pictures.to(device)).contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), half_precision(device):
         latents = encoder.encode(pictures).float()
-    return Batch(latents, drawn.noise.to(device), drawn.timesteps.to(device), drawn.words.to(device))
+    noise, timesteps, alone = (tensor.to(device) for tensor in (drawn.noise, drawn.timesteps, drawn.alone))
+    return Batch(latents, noise, timesteps, alone, drawn.words.to(device))
 
 
-def losses(model: SmallDEIG, batch: Batch, alphas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def noisy_and_asked(batch: Batch, alphas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the model is shown and the noise that it is asked for, (B, 4, 16, 16) each.
+
+    Where the noise is alone it is shown as it is, and asked for is that noise which would leave the picture: the
+    answer that leads a sampler from there to the picture in one step.
+
+    Stable Diffusion 1.x's schedule keeps a little of the picture to the last timestep, 0.07 of its amplitude. Of
+    what is as large as half the picture that is enough to be seen through the noise: a model that is never shown
+    noise alone looks which ground lies where and need not read it. But a sampler begins with noise alone, where there
+    is nothing to see but what the noise happens to look like (Lin et al. 2024, "Common Diffusion Noise Schedules and
+    Sample Steps are Flawed", section 3.1, whose cure is another schedule; the host's must stay).
+    """
+    kept = alphas[batch.timesteps][:, None, None, None]
+    shown = kept.sqrt() * batch.latents
+    noisy = torch.where(
+        batch.alone[:, None, None, None], batch.noise, shown + (1 - kept).sqrt() * batch.noise
+    )
+    asked = torch.where(
+        batch.alone[:, None, None, None], (batch.noise - shown) / (1 - kept).sqrt(), batch.noise
+    )
+    return noisy, asked
+
+
+def losses(
+    model: SmallDEIG, batch: Batch, alphas: torch.Tensor, naming: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what training makes small and, to look at, the plain error of the noise; both without dimensions.
 
-    Small are made the weighted error of the noise and, a little, the error in naming the phrases.
+    Small are made the weighted error of the noise and the error in naming what is asked for, times `naming`.
     """
-    kept = alphas[batch.timesteps]
-    share = kept[:, None, None, None]
-    noisy = share.sqrt() * batch.latents + (1 - share).sqrt() * batch.noise
+    noisy, asked = noisy_and_asked(batch, alphas)
     with half_precision(noisy.device):
-        tokens = model.read(batch.timesteps, batch.words)
+        read = model.read(batch.timesteps, batch.words)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        predicted = model(noisy, batch.timesteps, batch.words, tokens)
-        naming = 0 if tokens is None else model.reader.loss(tokens, batch.words.shapes)
-    error = (predicted.float() - batch.noise).square().mean((1, 2, 3))
-    return (_weights(kept, batch.words) * error).mean() + NAMING * naming, error.detach().mean()
+        predicted = model(noisy, batch.timesteps, batch.words, read)
+        named = model.naming(read, batch.words)
+    error = (predicted.float() - asked).square().mean((1, 2, 3))
+    weights = _weights(alphas[batch.timesteps], batch.words)
+    return (weights * error).mean() + naming * named, error.detach().mean()
+
+
+def naming_loss(model: SmallDEIG, drawn: Drawn, device: torch.device) -> torch.Tensor:
+    """Return the error in naming what drawn scenes are told; nothing is painted."""
+    timesteps, words = drawn.timesteps.to(device), drawn.words.to(device)
+    with half_precision(device):
+        return model.naming(model.read(timesteps, words), words)
 
 
 def _weights(kept: torch.Tensor, words: Words) -> torch.Tensor:
@@ -203,8 +248,7 @@ def stored_weights(model: nn.Module, active: bool) -> Iterator[None]:
 class Worker:
     """One of several processes that train together, each on its own part of every batch.
 
-    A batch is the same however many share it. Its gradient is so but for the naming of phrases, whose mean each
-    takes over its own.
+    A batch is the same however many share it. Its gradient is so but for naming, whose mean each takes over its own.
     """
 
     rank: int = 0
@@ -214,15 +258,15 @@ class Worker:
         """Return the numbers of the scenes that this worker has at a step."""
         return range(step * recipe.batch + self.rank, (step + 1) * recipe.batch, self.of)
 
-    def average(self, model: nn.Module):
-        """Average gradients over all workers."""
+    def average(self, parameters: Sequence[nn.Parameter]):
+        """Average the gradients of parameters over all workers."""
         if self.of == 1:
             return
-        for parameter in model.parameters():
+        for parameter in parameters:
             # Where no scene of this worker has instances; the others count on as many numbers from it.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in model.parameters()]
+        gradients = [parameter.grad for parameter in parameters]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.of
@@ -254,7 +298,9 @@ class Run:
         self.encoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
         self.encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
         tokenizer = text.load_tokenizer(folder / "t5")
-        self.model = SmallDEIG(tokenizer, recipe.seed).to(device, memory_format=torch.channels_last)
+        self.model = SmallDEIG(tokenizer, recipe.seed)
+        load_start(self.model, folder)
+        self.model.to(device, memory_format=torch.channels_last)
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -306,15 +352,20 @@ class Run:
         return drawn_ahead(partial(draw_scenes, self.recipe), numbers, self.device)
 
     def train_step(self, drawn: Drawn) -> float:
-        """Take one step and return the plain error of the noise."""
+        """Take one step and return the plain error of the noise, or of naming where that is all that is learned."""
         recipe = self.recipe
-        batch = make_batch(drawn, self.encoder, self.device)
+        words_alone = self.step < recipe.words_first
         with stored_weights(self.model, self.done > 1 - recipe.eight_bit):
-            loss, error = losses(self.model, batch, self.alphas)
+            if words_alone:
+                loss = error = naming_loss(self.model, drawn, self.device)
+            else:
+                batch = make_batch(drawn, self.encoder, self.device)
+                loss, error = losses(self.model, batch, self.alphas, recipe.naming)
             self.optimiser.zero_grad()
             loss.backward()
-        self.worker.average(self.model)
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        learning = self._readers() if words_alone else list(self.model.parameters())
+        self.worker.average(learning)
+        nn.utils.clip_grad_norm_(learning, 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.rate_at(self.step, self.done)
         self.optimiser.step()
@@ -322,6 +373,12 @@ class Run:
         if self.step % 4 == 0 and self.worker.rank == 0:
             self._take_average()
         return error.item()
+
+    def _readers(self) -> list[nn.Parameter]:
+        """Return what naming learns: no more than that may move where nothing is painted."""
+        model = self.model
+        parts = (model.text, model.adapter.IDE, model.phrase_reader, model.ground_reader)
+        return [parameter for part in parts for parameter in part.parameters()]
 
     @torch.no_grad()
     def _take_average(self):
@@ -350,6 +407,7 @@ class Run:
         clock = time.monotonic() - self.seconds
         scenes = [deal(FIRST_SCENE + i if self.recipe.scenes else i) for i in range(8)]
         first = self.worker.rank == 0
+        errors = deque(maxlen=50)
         bar = tqdm(
             self.drawn(), "painting", self.recipe.steps, initial=self.step, disable=not first, mininterval=5
         )
@@ -357,8 +415,10 @@ class Run:
             for drawn in bar:
                 error = self.train_step(drawn)
                 self.seconds = time.monotonic() - clock
-                self.curve.append((self.step, round(self.seconds, 1), round(error, 5)))
-                bar.set_postfix(error=f"{np.mean([e for *_, e in self.curve[-50:]]):.4f}", refresh=False)
+                errors.append(error)
+                if self.step > self.recipe.words_first:
+                    self.curve.append((self.step, round(self.seconds, 1), round(error, 5)))
+                bar.set_postfix(error=f"{np.mean(errors):.4f}", refresh=False)
                 if first and self.seconds - saved > save_minutes * 60:
                     self.save()
                     self.look(f"look-{self.step:06d}.png", scenes)
@@ -368,8 +428,9 @@ class Run:
             self.look("look-last.png", scenes)
 
 
-def prepare(folder: Path, steps: int, seed: int, device: torch.device):
-    """Train the vocabulary and the autoencoder, unless they are there."""
+def prepare(folder: Path, steps: int, seed: int, device: torch.device, start_from: Path | None):
+    """Take over vocabulary, autoencoder and weights to begin from, or train the first two, unless they are there."""
+    begin(folder, start_from)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "t5" / "tokenizer.json").exists():
         text.train_vocabulary(folder / "t5")
@@ -386,6 +447,15 @@ def main():
     )
     parser.add_argument("--batch", type=int, default=Recipe.batch, help="scenes a step")
     parser.add_argument("--rate", type=float, default=Recipe.rate)
+    parser.add_argument(
+        "--naming", type=float, default=Recipe.naming, help="weight of naming what is asked for"
+    )
+    parser.add_argument(
+        "--words-first", type=int, default=Recipe.words_first, help="steps that learn nothing but this, first"
+    )
+    parser.add_argument(
+        "--start-from", type=Path, help="folder of stored weights to begin from, such as small_model/weights"
+    )
     parser.add_argument("--scenes", type=int, default=0, help="only so many, over and over (a quick check)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
@@ -407,11 +477,16 @@ def main():
     if device.type == "cuda":
         # It would make a plan for every number of phrases and every length of text, and these never repeat.
         torch.backends.cuda.enable_cudnn_sdp(False)
-    prepare(arguments.run, arguments.autoencoder_steps, arguments.seed, device)
+    try:
+        prepare(arguments.run, arguments.autoencoder_steps, arguments.seed, device, arguments.start_from)
+    except ValueError as error:
+        parser.error(str(error))
     recipe = Recipe(
         samples=arguments.samples,
         batch=arguments.batch,
         rate=arguments.rate,
+        naming=arguments.naming,
+        words_first=arguments.words_first,
         scenes=arguments.scenes,
         seed=arguments.seed,
     )

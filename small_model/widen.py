@@ -8,6 +8,7 @@ enough. A longer head divides its logits by more, so queries grow by the root of
 """
 
 import re
+from collections.abc import Callable
 
 import torch
 from einops import rearrange, repeat
@@ -158,3 +159,31 @@ def widen_adapter(state: State) -> State:
         else:
             wide[name] = _position_tensor(name, weight)
     return wide
+
+
+def narrow(wide: State, like: State, widen: Callable[[State], State]) -> State:
+    """Undo a widening, which does no more than copy numbers, multiply some, and add zeros.
+
+    Args:
+        wide: what `widen` gave; more may be in it.
+        like: tensors as they were before, for their names and shapes.
+        widen: `widen_unet` or another such.
+
+    Returns:
+        The tensors that `widen` was given, float32.
+    """
+    shapes = {name: tensor.shape for name, tensor in like.items()}
+    ones = {name: torch.ones(shape, dtype=torch.float64) for name, shape in shapes.items()}
+    numbered = {
+        name: torch.arange(shape.numel(), dtype=torch.float64).view(shape) for name, shape in shapes.items()
+    }
+    times, places = widen(ones), widen(numbered)
+    small = {}
+    for name, shape in shapes.items():
+        there = times[name] != 0
+        factor = times[name][there]
+        place = (places[name][there] / factor).round().long()
+        small[name] = torch.empty(shape.numel())
+        small[name][place] = (wide[name][there].double() / factor).float()
+        small[name] = small[name].view(shape)
+    return small

@@ -12,13 +12,27 @@ import pytest
 import torch
 from deig_pack.tests.pretend import GPU, pretended_gpu, put_on_gpu
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from small_model import autoencoder, text, train
 from small_model.device import CPU, STORED, pick_device
+from small_model.export import export_run
 from small_model.model import SmallDEIG, noise_schedule, sample, words_of
-from small_model.reader import Reader
-from small_model.scenes import COLOURS, FIRST_SCENE, SHAPES, SIZE, TEXTURES, Shape, deal
+from small_model.reader import OF_GROUND, OF_PHRASE, Reader, name_ground, name_shape
+from small_model.scenes import (
+    COLOURS,
+    FIRST_SCENE,
+    GROUNDS,
+    SHAPES,
+    SIZE,
+    SPLITS,
+    TEXTURES,
+    Scene,
+    Shape,
+    deal,
+)
+from small_model.start import begin
 from small_model.stored import StoredDEIG
 from small_model.supply import drawn_ahead
 from small_model.train import (
@@ -31,6 +45,9 @@ from small_model.train import (
     losses,
     main,
     make_batch,
+    naming_loss,
+    noisy_and_asked,
+    prepare,
     stored_weights,
 )
 
@@ -81,10 +98,11 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(folder):
 
 def test_a_run_does_not_go_on_with_other_settings(folder):
     Run(folder, RECIPE).save()
-    with pytest.raises(
-        ValueError, match=r"was begun with .*'batch': 2.*not .*'batch': 3.*Go on with the same"
-    ):
-        Run(folder, replace(RECIPE, batch=3))
+    for name, value in (("batch", 3), ("noise_alone", 0.0), ("naming", 0.05), ("words_first", 2)):
+        with pytest.raises(
+            ValueError, match=rf"was begun with .*'{name}': .*not .*'{name}': {value}.*Go on with the same"
+        ):
+            Run(folder, replace(RECIPE, **{name: value}))
     assert Run(folder, replace(RECIPE, samples=100)).step == 0
 
 
@@ -102,15 +120,97 @@ def test_training_names_the_phrases(prepared):
     run = Run(prepared, RECIPE)
     batch = batch_of(run, 1)
     assert batch.words.phrases
-    losses(run.model, batch, run.alphas)[0].backward()
+    losses(run.model, batch, run.alphas, naming=0.5)[0].backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in run.model.text.parameters())
+    run.model.zero_grad()
+    losses(run.model, batch, run.alphas, naming=0.0)[0].backward()
+    assert all(parameter.grad.abs().max() == 0 for parameter in run.model.text.parameters())
+
+
+def test_the_first_steps_learn_words_and_nothing_else(folder):
+    recipe = replace(RECIPE, samples=42, words_first=20, warm_up=1, rate=3e-4, scenes=4)
+    run = Run(folder, recipe)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+
+    def moved() -> list[str]:
+        return [name for name, now in run.model.state_dict().items() if not torch.equal(now, before[name])]
+
+    shown, errors = draw_scenes(recipe, range(4)), []
+    for drawn in run.drawn():
+        errors.append(naming_loss(run.model, shown, CPU).item())
+        run.train_step(drawn)
+        if run.step in (1, 20):
+            learning = ("text.", "adapter.IDE.", "phrase_reader.", "ground_reader.")
+            assert moved() and all(name.startswith(learning) for name in moved())
+    assert run.step == 21 and "unet.out.2.weight" in moved()
+    assert errors[20] < 0.7 * errors[0]
+
+
+def test_the_curve_is_that_of_painting(folder):
+    run = Run(folder, replace(RECIPE, samples=10, words_first=3))
+    run.train()
+    assert [step for step, *_ in run.curve] == [4, 5]
+
+
+def alone_or_not(alone: list[bool], timesteps: list[int]) -> Batch:
+    """Random latents and noise."""
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = (torch.randn(len(alone), 4, 16, 16, generator=generator) for _ in range(2))
+    scenes = [deal(i) for i in range(len(alone))]
+    words = words_of(scenes, [True] * len(alone), [scene.prompt for scene in scenes])
+    return Batch(latents, noise, torch.tensor(timesteps), torch.tensor(alone), words)
+
+
+def test_noise_alone_shows_nothing_of_the_picture():
+    batch = alone_or_not([True, False], [999, 999])
+    other = replace(batch, latents=-batch.latents)
+    (noisy, asked), (same, others) = (noisy_and_asked(one, noise_schedule()) for one in (batch, other))
+    assert torch.equal(noisy[0], batch.noise[0]) and torch.equal(noisy[0], same[0])
+    assert not torch.equal(noisy[1], same[1]) and not torch.equal(asked[0], others[0])
+    assert torch.equal(asked[1], batch.noise[1])
+
+
+@pytest.mark.parametrize("steps", [1, 16])
+def test_who_knows_the_picture_answers_noise_alone_right_and_paints_it(steps):
+    """An oracle's answers cost nothing, at every timestep, and lead the sampler from noise to the picture."""
+    alphas = noise_schedule()
+    batch = alone_or_not([True] * 4 + [False] * 4, [900, 930, 960, 999, 20, 400, 900, 999])
+    noisy, asked = noisy_and_asked(batch, alphas)
+
+    def oracle(noisy, timesteps, words):
+        kept = alphas[timesteps][:, None, None, None]
+        return (noisy - kept.sqrt() * batch.latents[: len(noisy)]) / (1 - kept).sqrt()
+
+    assert torch.allclose(oracle(noisy, batch.timesteps, batch.words), asked, atol=1e-4)
+    scenes = [deal(i) for i in range(4)]
+    painted = sample(oracle, scenes, steps=steps, guidance=1, half=False)
+    assert torch.allclose(painted, batch.latents[:4], atol=1e-3)
+
+
+def test_some_samples_show_noise_alone_and_these_late():
+    drawn = draw_scenes(Recipe(), range(400))
+    assert 40 <= drawn.alone.sum() <= 80
+    assert drawn.timesteps[drawn.alone].min() >= 900 and drawn.timesteps[~drawn.alone].min() < 100
+    assert not draw_scenes(Recipe(noise_alone=0.0), range(400)).alone.any()
+
+
+def test_noise_alone_is_learned_from(prepared):
+    """What a model is asked for there counts: with another picture the loss is another."""
+    run = Run(prepared, replace(RECIPE, noise_alone=1.0))
+    nn.init.zeros_(run.model.unet.out[2].bias)  # predicts nothing now
+    batch = batch_of(run, 1)
+    assert batch.alone.all()
+    loss, error = losses(run.model, batch, run.alphas, naming=0.0)
+    other, _ = losses(run.model, replace(batch, latents=batch.latents + 3), run.alphas, naming=0.0)
+    expected = noisy_and_asked(batch, run.alphas)[1].square().mean().item()
+    assert error == pytest.approx(expected, rel=1e-5) and not torch.isclose(loss, other, rtol=1e-2)
 
 
 def test_a_batch_without_instances_is_trained_on_too(prepared):
     recipe = replace(RECIPE, without_instances=1.0)
     run = Run(prepared, recipe)
     batch = batch_of(run)
-    loss, error = losses(run.model, batch, run.alphas)
+    loss, error = losses(run.model, batch, run.alphas, recipe.naming)
     loss.backward()
     assert not batch.words.phrases and loss.isfinite() and error > 0.5
     assert run.model.unet.out[2].weight.grad.abs().max() > 0
@@ -133,14 +233,93 @@ def test_the_picture_counts_where_all_is_noise_if_it_can_be_known(prepared):
 @pytest.mark.parametrize("wrong", [{"kind": "star"}, {"texture": "checked"}, {"colours": ("red", "blue")}])
 def test_naming_counts_every_attribute(wrong):
     shape = Shape("ring", "dotted", ("red", "white"), (0, 0, 1, 1), "a red ring with white dots")
-    reader, tokens = Reader(4, 8), torch.zeros(1, 4, 8)
+    reader, tokens = Reader(4, 8, OF_PHRASE), torch.zeros(1, 4, 8)
     with torch.no_grad():
         reader.bias.zero_()
         kind, texture, first, second = reader.bias.split((len(SHAPES), len(TEXTURES), *[len(COLOURS)] * 2))
         kind[SHAPES.index("ring")] = texture[TEXTURES.index("dotted")] = 20.0
         first[tuple(COLOURS).index("red")] = second[tuple(COLOURS).index("white")] = 20.0
-        assert reader.loss(tokens, [shape]) < 1e-6
-        assert reader.loss(tokens, [replace(shape, **wrong)]) == pytest.approx(20, abs=1e-3)
+        assert reader.loss(tokens, [name_shape(shape)]) < 1e-6
+        assert reader.loss(tokens, [name_shape(replace(shape, **wrong))]) == pytest.approx(20, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "wrong, questions",
+    [
+        ({"split": "stacked"}, 1),
+        ({"ground": ("brown", "grey")}, 1),
+        ({"ground": ("teal", "brown")}, 2),
+        ({"ground": ("brown",), "split": "plain"}, 2),
+    ],
+)
+def test_naming_counts_both_colours_of_a_ground_and_how_they_lie(wrong, questions):
+    scene = Scene((), ("brown", "teal"), "sideways", "brown on the left and teal on the right")
+    reader, tokens = Reader(4, 8, OF_GROUND), torch.zeros(1, 4, 8)
+    with torch.no_grad():
+        reader.bias.zero_()
+        first, second, split = reader.bias.split((len(GROUNDS), len(GROUNDS), len(SPLITS)))
+        first[tuple(GROUNDS).index("brown")] = second[tuple(GROUNDS).index("teal")] = 20.0
+        split[SPLITS.index("sideways")] = 20.0
+        assert reader.loss(tokens, [name_ground(scene)]) < 1e-6
+        found = reader.loss(tokens, [name_ground(replace(scene, **wrong))])
+        assert found == pytest.approx(20 * questions, abs=1e-3)
+
+
+def test_prompts_that_are_left_out_name_no_ground(prepared):
+    run = Run(prepared, RECIPE)
+    scenes = [deal(seed) for seed in (1, 2)]
+
+    def named(*prompts: str) -> torch.Tensor:
+        words = words_of(scenes, [False, False], prompts)
+        return run.model.naming(run.model.read(torch.tensor([5, 5]), words), words)
+
+    assert named("", "") == 0
+    assert torch.isclose(
+        named(scenes[0].prompt, ""),
+        run.model.ground_reader.loss(
+            run.model.read(torch.tensor([5]), words_of(scenes[:1], [False], [scenes[0].prompt])).context,
+            [name_ground(scenes[0])],
+        ),
+        rtol=1e-4,
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(prepared, tmp_path_factory):
+    """Stored weights of a run of a few steps, and the run's folder."""
+    run, weights = shutil.copytree(prepared, tmp_path_factory.mktemp("begun") / "run"), prepared / "weights"
+    Run(run, replace(RECIPE, rate=0.05, warm_up=1)).train()
+    export_run(run, weights)
+    return weights
+
+
+def test_a_run_begins_from_stored_weights(stored, tmp_path):
+    """What it is at its first step is stored as it came, to the last bit; so its width and names came back too."""
+    folder, again = tmp_path / "run", tmp_path / "again"
+    prepare(folder, steps=0, seed=0, device=CPU, start_from=stored)
+    run = Run(folder, replace(RECIPE, seed=3))
+    run.curve = [(1, 0.0, 1.0), (2, 0.0, 1.0)]
+    run.save()
+    export_run(folder, again)
+    for file in ("checkpoint.safetensors", "deig.safetensors", "t5/model.safetensors", "t5/tokenizer.json"):
+        assert (again / file).read_bytes() == (stored / file).read_bytes(), file
+    prepare(folder, steps=0, seed=0, device=CPU, start_from=stored)
+    assert Run(folder, replace(RECIPE, seed=3)).curve == run.curve
+
+
+def test_a_run_that_was_begun_otherwise_is_refused(stored, folder, tmp_path):
+    with pytest.raises(ValueError, match="was begun from nothing.*Leave --start-from out"):
+        begin(folder, stored)
+    begun = tmp_path / "begun"
+    begin(begun, stored)
+    with pytest.raises(ValueError, match="was begun with .*'start_from': '.*, not {'start_from': None}"):
+        begin(begun, None)
+    other = shutil.copytree(stored, tmp_path / "other")
+    state = load_file(other / "deig.safetensors")
+    name = next(name for name, tensor in state.items() if tensor.ndim > 1)
+    save_file(state | {name: -state[name].float()}, other / "deig.safetensors")
+    with pytest.raises(ValueError, match="was begun with .*Go on with the same"):
+        begin(begun, other)
 
 
 def test_the_commands_train_with_two_workers_and_export(folder, tmp_path):
@@ -178,7 +357,7 @@ def test_weights_are_rounded_as_they_are_stored_and_come_back_whole(prepared):
     with stored_weights(run.model, active=True):
         assert not torch.equal(weight.data, whole)
         assert torch.equal(weight.data, whole.to(STORED).float())
-        losses(run.model, batch_of(run), run.alphas)[0].backward()
+        losses(run.model, batch_of(run), run.alphas, naming=0.5)[0].backward()
     assert torch.equal(weight.data, whole)
     # The other layers' gradients pass through the last one, which begins with zeros.
     assert run.model.unet.out[2].weight.grad.abs().max() > 0
@@ -189,7 +368,8 @@ def test_workers_share_the_scenes_of_a_step():
     parts = [list(Worker(rank, 3).numbers(recipe, 2)) for rank in range(3)]
     assert sorted(sum(parts, [])) == list(range(12, 18)) and {len(part) for part in parts} == {2}
     together, alone = draw_scenes(recipe, [12, 14]), draw_scenes(recipe, [14])
-    assert torch.equal(together.noise[1:], alone.noise) and torch.equal(together.pictures[1:], alone.pictures)
+    assert torch.equal(together.noise[1:], alone.noise) and together.alone[1] == alone.alone[0]
+    assert torch.equal(together.pictures[1:], alone.pictures)
     assert together.words.prompts[1:] == alone.words.prompts and together.timesteps[1] == alone.timesteps[0]
 
 
@@ -247,7 +427,10 @@ def test_a_step_on_a_gpu_has_all_it_needs_there(prepared):
         optimiser = torch.optim.AdamW(model.parameters(), fused=True)
         fake = replace(
             drawn,
-            **{name: mode.from_tensor(getattr(drawn, name)) for name in ("pictures", "timesteps", "noise")},
+            **{
+                name: mode.from_tensor(getattr(drawn, name))
+                for name in ("pictures", "timesteps", "noise", "alone")
+            },
             words=replace(
                 drawn.words,
                 boxes=mode.from_tensor(drawn.words.boxes),
@@ -256,7 +439,8 @@ def test_a_step_on_a_gpu_has_all_it_needs_there(prepared):
         )
         batch = make_batch(fake, encoder, GPU)
         with stored_weights(model, active=True):
-            loss, error = losses(model, batch, noise_schedule().to(GPU))
+            loss, error = losses(model, batch, noise_schedule().to(GPU), naming=0.5)
+            named = naming_loss(model, fake, GPU)
         for parameter in model.parameters():  # autograd itself asks for a real GPU
             parameter.grad = torch.empty_like(parameter)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -264,8 +448,8 @@ def test_a_step_on_a_gpu_has_all_it_needs_there(prepared):
         painted = sample(model, [deal(1)], steps=2, device=GPU)
         decoded = encoder.decode(painted)
         with pytest.raises(RuntimeError, match="device"):
-            losses(model, replace(batch, words=fake.words), noise_schedule().to(GPU))
-    for tensor in (loss, error, painted, decoded):
+            losses(model, replace(batch, words=fake.words), noise_schedule().to(GPU), naming=0.5)
+    for tensor in (loss, error, named, painted, decoded):
         assert tensor.device.type == "cuda"
 
 

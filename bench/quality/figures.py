@@ -7,7 +7,7 @@ import numpy as np
 
 from small_model.scenes import Scene, deal, off_grid
 
-from .judge import Verdict
+from .judge import Judgement, Verdict
 
 FULL, NO_DEIG, NO_INSTANCES, NO_MASK = "full", "no DEIG", "no instances", "no mask"
 NO_TIME, NO_PLACE = "fixed timestep in the IDE", "no position net"
@@ -39,12 +39,16 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """A job's picture, (128, 128, 3) uint8, and the verdicts on it."""
+    """A job's picture, (128, 128, 3) uint8, and the judgement of it."""
 
     job: Job
     picture: np.ndarray
-    shapes: tuple[Verdict, ...]
-    outside: float
+    judgement: Judgement
+
+    @property
+    def shapes(self) -> tuple[Verdict, ...]:
+        """The verdicts on the shapes."""
+        return self.judgement.shapes
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Figures:
             tenth also where nothing fits, since what is painted far away is not counted.
         leak_inside: mean share of a shape's pixels that have the colour of another one of its scene.
         leak_outside: mean share of the pixels outside all boxes that have the colour of a shape.
+        grounds: how many of the layouts have a ground of two colours that can be judged.
+        ground: share of these with both colours on their sides; None where there is none.
     """
 
     layouts: int
@@ -69,12 +75,15 @@ class Figures:
     iou: float
     leak_inside: float
     leak_outside: float
+    grounds: int
+    ground: float | None
 
 
 def figures_of(painted: Iterable[Painted]) -> Figures:
     """Sum up what was painted; at least one picture."""
     painted = list(painted)
     shapes = [shape for one in painted for shape in one.shapes]
+    grounds = [one.judgement.ground for one in painted if one.judgement.ground is not None]
     return Figures(
         layouts=len(painted),
         instances=len(shapes),
@@ -84,7 +93,9 @@ def figures_of(painted: Iterable[Painted]) -> Figures:
         everything=_mean(shape.is_all for shape in shapes),
         iou=_mean(shape.iou for shape in shapes if shape.iou is not None),
         leak_inside=_mean(shape.leaked for shape in shapes),
-        leak_outside=_mean(one.outside for one in painted),
+        leak_outside=_mean(one.judgement.outside for one in painted),
+        grounds=len(grounds),
+        ground=_mean(grounds) if grounds else None,
     )
 
 
@@ -147,6 +158,7 @@ def bars_of(results: Results) -> list[Bar]:
         at_least("all attributes together", full[ALL].everything, 0.9),
         at_least("mean IoU", full[ALL].iou, 0.85),
         at_least("kept-out combinations, all attributes", full[KEPT_OUT].everything, 0.75),
+        at_least("ground of two colours, both on their sides", full[ALL].ground or 0.0, 0.9),
         Bar(
             "without DEIG or instances, colour in its box",
             "40 points lower",
@@ -174,7 +186,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 
-FIGURES_HEAD = ("layouts", "shapes", "colour", "shape", "texture", "all three", "IoU", "leak in", "leak out")
+FIGURES_HEAD = (
+    *("layouts", "shapes", "colour", "shape", "texture", "all three", "IoU", "leak in", "leak out"),
+    "ground",
+)
 
 
 def _cells(figures: Figures) -> list[str]:
@@ -186,6 +201,7 @@ def _cells(figures: Figures) -> list[str]:
         *(f"{100 * share:.1f} %" for share in shares),
         f"{figures.iou:.3f}",
         *(f"{100 * leak:.1f} %" for leak in leaks),
+        "" if figures.ground is None else f"{100 * figures.ground:.1f} % of {figures.grounds}",
     ]
 
 

@@ -3,6 +3,7 @@
 For every shape the box is compared with templates of all shapes and textures. A template splits the box into
 pixels of the main colour, of the second colour and of what lies around; each part takes the colour that fits it
 best, so the comparison is exact over all shapes, textures and colours. What other shapes cover is left out.
+A ground of two colours is judged by what no shape covers.
 """
 
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ FAR = 90.0**2
 FEW, MOST = 0.12, 0.7
 # A shape is there where at least this share of it does not look like ground.
 THERE = 0.4
+# Where no more of a ground's side is free than this share of the picture, it says nothing.
+LITTLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,13 @@ class Judgement:
     Args:
         shapes: one verdict for each shape.
         outside: share of the pixels outside all boxes that have a shape's colour.
+        ground: whether both colours of the ground are on their sides; None where it has one colour, or where shapes
+            cover a side.
     """
 
     shapes: tuple[Verdict, ...]
     outside: float
+    ground: bool | None
 
 
 def labels(picture: np.ndarray) -> np.ndarray:
@@ -108,7 +114,33 @@ def judge(picture: np.ndarray, scene: Scene) -> Judgement:
         # Two pixels of grace: the rim of a shape may lie there.
         outside[max(y0 - 2, 0) : y1 + 2, max(x0 - 2, 0) : x1 + 2] = False
     leaked = float((seen[outside] < NOTHING).mean()) if outside.any() else 0.0
-    return Judgement(verdicts, leaked)
+    return Judgement(verdicts, leaked, _is_ground(seen, scene))
+
+
+def _is_ground(seen: np.ndarray, scene: Scene) -> bool | None:
+    """Say whether each of a ground's two colours has `MOST` of what is free on its side."""
+    if scene.split == "plain":
+        return None
+    covered = np.zeros((SIZE, SIZE), dtype=bool)
+    for shape in scene.shapes:
+        covered |= _covered_by(shape)
+    free = ~_grown(covered, 3)  # the rim of a shape may lie there
+    half = SIZE // 2
+    sides = (np.s_[:, :half], np.s_[:, half:]) if scene.split == "sideways" else (np.s_[:half], np.s_[half:])
+    if min(free[side].sum() for side in sides) < LITTLE * SIZE**2:
+        return None
+    wanted = [NOTHING + tuple(GROUNDS).index(colour) for colour in scene.ground]
+    shares = [(seen[side][free[side]] == label).mean() for side, label in zip(sides, wanted, strict=True)]
+    return bool(min(shares) >= MOST)
+
+
+def _covered_by(shape: Shape) -> np.ndarray:
+    """Return which pixels belong to a shape, if only in part."""
+    covered = np.zeros((SIZE, SIZE), dtype=bool)
+    x0, y0, x1, y1 = pixel_box(shape.box)
+    main, second = coverage(shape.kind, shape.texture, shape.box)
+    covered[y0:y1, x0:x1] = main + second > 0
+    return covered
 
 
 def _covered_by_others(scene: Scene, index: int, in_front: bool) -> np.ndarray:
@@ -116,9 +148,7 @@ def _covered_by_others(scene: Scene, index: int, in_front: bool) -> np.ndarray:
     covered = np.zeros((SIZE, SIZE), dtype=bool)
     for other in scene.shapes[index + 1 :] if in_front else scene.shapes:
         if other is not scene.shapes[index]:
-            x0, y0, x1, y1 = pixel_box(other.box)
-            main, second = coverage(other.kind, other.texture, other.box)
-            covered[y0:y1, x0:x1] |= main + second > 0
+            covered |= _covered_by(other)
     return covered
 
 

@@ -101,7 +101,7 @@ class Variants:
         latent = self.painter.paint(model, scene.prompt, job.seed, **asdict(self.sampling))
         picture = self.painter.decode(latent)
         judgement = judge(picture, scene)
-        return Painted(job, picture, judgement.shapes, judgement.outside)
+        return Painted(job, picture, judgement)
 
 
 def box_mask(box: tuple[float, float, float, float], side: int = 128) -> np.ndarray:

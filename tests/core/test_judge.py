@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.quality.judge import judge
-from small_model.scenes import COLOURS, SIZE, Scene, Shape, deal, draw, off_grid, pixel_box
+from small_model.scenes import COLOURS, GROUNDS, SIZE, Scene, Shape, deal, draw, off_grid, pixel_box
 
 RED = Shape("square", "plain", ("red",), (0.1, 0.1, 0.5, 0.5), "a red square")
 STAR = Shape("star", "plain", ("yellow",), (0.55, 0.55, 0.95, 0.95), "a yellow star")
@@ -136,6 +136,71 @@ def test_colour_between_the_boxes_is_a_leak():
     picture[80:120, 10:60] = COLOURS["red"]
     outside = SIZE**2 - sum((1 + 4 / 51) ** 2 * 51**2 for _ in SCENE.shapes)  # boxes with two pixels of grace
     assert judge(picture, SCENE).outside == pytest.approx(2000 / outside, rel=0.05)
+
+
+TWO = replace(
+    SCENE, ground=("brown", "teal"), split="sideways", prompt="brown on the left and teal on the right"
+)
+
+
+@pytest.mark.parametrize("split", ["sideways", "stacked"])
+@pytest.mark.parametrize(
+    "painted, right",
+    [
+        ({}, True),
+        ({"ground": ("teal", "brown")}, False),
+        ({"ground": ("brown", "beige")}, False),
+        ({"ground": ("grey", "teal")}, False),
+        ({"ground": ("brown",), "split": "plain"}, False),
+        ({"shapes": ()}, True),
+    ],
+    ids=["right", "swapped", "another below", "another above", "one colour", "without shapes"],
+)
+def test_a_ground_is_right_with_both_colours_on_their_sides(split, painted, right):
+    scene = replace(TWO, split=split)
+    assert judge(draw(replace(scene, **painted)), scene).ground is right
+
+
+def test_a_ground_that_is_split_the_other_way_is_wrong():
+    for split, other in (("sideways", "stacked"), ("stacked", "sideways")):
+        assert judge(draw(replace(TWO, split=other)), replace(TWO, split=split)).ground is False
+
+
+def test_a_ground_counts_only_where_no_shape_covers_it():
+    """The right half but for a strip lies below a square: what the square covers is not looked at."""
+    cover = replace(RED, box=(0.5, 0.0, 1.0, 0.8))
+    scene = replace(TWO, shapes=(cover,))
+    assert judge(draw(scene), scene).ground is True
+    wrong = draw(scene)
+    wrong[-20:, SIZE // 2 :] = GROUNDS["brown"]
+    assert judge(wrong, scene).ground is False
+    covered = replace(TWO, shapes=(replace(cover, box=(0.48, 0.0, 1.0, 1.0)),))
+    assert judge(draw(covered), covered).ground is None
+
+
+def test_paint_of_shapes_all_over_a_side_is_no_ground():
+    picture = draw(TWO)
+    picture[:, :40] = COLOURS["purple"]
+    assert judge(picture, TWO).ground is False
+
+
+def test_a_ground_of_one_colour_is_not_judged():
+    assert judge(draw(SCENE), SCENE).ground is None
+
+
+def test_drawn_grounds_are_judged_right():
+    """With noise as strong as a decoder's, and the other way round all wrong."""
+    rng = np.random.default_rng(0)
+    found = []
+    for seed in range(120):
+        scene = deal(seed)
+        swapped = replace(scene, ground=scene.ground[::-1])
+        pair = [
+            judge((draw(one) + rng.normal(0, 12, (SIZE, SIZE, 3))).clip(0, 255).astype(np.uint8), scene)
+            for one in (scene, swapped)
+        ]
+        found += [tuple(judgement.ground for judgement in pair)]
+    assert found.count((True, False)) > 30 and set(found) <= {(True, False), (None, None)}
 
 
 def test_pictures_of_another_size_are_refused():

@@ -18,12 +18,13 @@ from bench.quality.figures import (
     Job,
     Painted,
     bars_of,
+    figures_of,
     results_of,
     tables,
 )
 from bench.quality.judge import judge
 from bench.quality.run import box_mask, jobs_of, sheet_of
-from small_model.scenes import deal, draw, draw_ground
+from small_model.scenes import GROUNDS, SIZE, deal, draw, draw_ground
 
 JOBS = jobs_of(layouts=30, tried=8, kept_out=8)
 
@@ -40,8 +41,7 @@ def painted_by_code(job: Job) -> Painted:
             replace(a, colours=b.colours * 2) for a, b in zip(shapes, shapes[1:] + shapes[:1], strict=True)
         ]
         picture = draw(replace(scene, shapes=tuple(others)))
-    judgement = judge(picture, scene)
-    return Painted(job, picture, judgement.shapes, judgement.outside)
+    return Painted(job, picture, judge(picture, scene))
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +70,31 @@ def test_a_perfect_model_meets_every_bar(painted):
 
 
 def test_a_model_that_paints_nothing_meets_none(painted):
-    bare = {(one.job.seed, one.job.kept_out): one for one in painted if one.job.variant == NO_DEIG}
-    same = [replace(bare[key], job=replace(bare[key].job, variant=v)) for key in bare for v in VARIANTS]
-    assert not any(bar.met for bar in bars_of(results_of(same)))
+    grey = np.full((SIZE, SIZE, 3), GROUNDS["grey"], dtype=np.uint8)
+    bare = [one.job for one in painted if one.job.variant == NO_DEIG]
+    same = [Painted(replace(job, variant=v), grey, judge(grey, job.scene)) for job in bare for v in VARIANTS]
+    results = results_of(same)
+    assert not any(bar.met for bar in bars_of(results))
+    two = [job for job in bare if not job.kept_out and job.scene.split != "plain"]
+    assert (results[FULL]["all"].ground, results[FULL]["all"].grounds) == (0, len(two)) and two
+
+
+def test_grounds_of_two_colours_alone_count(painted):
+    """A ground right and one wrong make a half, whatever grounds of one colour are like."""
+    full = [one for one in painted if one.job.variant == FULL]
+    two = [one for one in full if one.job.scene.split != "plain"]
+    plain = [one for one in full if one.job.scene.split == "plain"]
+    wrong = replace(two[1], judgement=replace(two[1].judgement, ground=False))
+    figures = figures_of([two[0], wrong, *plain])
+    assert (figures.ground, figures.grounds) == (0.5, 2)
+    assert (figures_of(plain).ground, figures_of(plain).grounds) == (None, 0)
 
 
 def test_tables_and_sheet_show_everything(painted):
     results = results_of(painted)
     text = tables(results, bars_of(results))
     assert all(name in text for name in (*VARIANTS, *results[FULL]))
+    assert f"100.0 % of {results[FULL]['all'].grounds}" in text
     rows = (
         len({len(one.shapes) for one in painted if one.job.variant == NO_DEIG and not one.job.kept_out}) + 1
     )

@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from . import grounding, layout, loaders, multi_instance, regions
+from . import boxes, grounding, layout, loaders, masks, multi_instance, regions
 from .layout_route import add_layout_route
 
 
@@ -17,6 +17,8 @@ class DeigExtension(ComfyExtension):
             *loaders.NODES,
             *regions.NODES,
             *layout.NODES,
+            *boxes.NODES,
+            *masks.NODES,
             *grounding.NODES,
             *multi_instance.NODES,
         ]

@@ -1,0 +1,335 @@
+"""Boxes as the host passes them, to regions and back."""
+
+import numpy as np
+import pytest
+from deig_pack.deig_core.regions.boxes import ORDERS, PHRASES, BoxOptions, read_boxes, write_boxes
+from deig_pack.deig_core.regions.choice import chosen
+from deig_pack.deig_core.regions.colours import WORDS, colour_word, palette_words
+from deig_pack.deig_core.regions.edges import EdgeCutter
+from deig_pack.deig_core.regions.region import Region
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+CAT = {"x": 100.0, "y": 50.0, "width": 200.0, "height": 100.0, "label": "cat", "score": 0.9}
+DOG = {"x": 20.0, "y": 0.0, "width": 40.0, "height": 200.0, "label": "dog", "score": 0.6}
+CANVAS = {
+    "x": 0,
+    "y": 0,
+    "width": 400,
+    "height": 100,
+    "metadata": {"type": "text", "text": "SALE", "desc": "bold letters", "palette": ["#ff0000", "#FFF"]},
+}
+
+
+def read(value, **options):
+    return read_boxes(value, 400, 200, BoxOptions(**options))
+
+
+@pytest.mark.parametrize("value", [CAT, [CAT], [[CAT]], [[CAT], [DOG, DOG]]])
+def test_every_shape_that_boxes_travel_in(value):
+    (region,) = read(value).regions
+    assert region == Region("cat", (0.25, 0.25, 0.75, 0.75))
+
+
+def test_the_boxes_of_another_picture():
+    assert [region.phrase for region in read_boxes([[CAT], [DOG, CAT]], 400, 200, picture=1).regions] == [
+        "dog",
+        "cat",
+    ]
+    with pytest.raises(ValueError, match="no picture 2: boxes came for 2"):
+        read_boxes([[CAT], [DOG]], 400, 200, picture=2)
+
+
+def test_numbers_of_numpy_count_as_numbers():
+    (region,) = read(
+        {name: np.float32(CAT[name]) for name in ("x", "y", "width", "height")} | {"label": "a"}
+    ).regions
+    assert region.box == (0.25, 0.25, 0.75, 0.75)
+
+
+def test_phrases_from_metadata_with_and_without_colours():
+    assert read(CANVAS, phrases="metadata").regions[0].phrase == 'the text "SALE", bold letters'
+    coloured = read(CANVAS, phrases="metadata", colours=True).regions[0].phrase
+    assert coloured == 'the text "SALE", bold letters, in red and white'
+
+
+def test_a_thing_is_described_without_the_letters():
+    thing = CANVAS | {"metadata": {"type": "obj", "text": "left over", "desc": "a shelf"}}
+    assert read(thing, phrases="metadata").regions[0].phrase == "a shelf"
+
+
+def test_elements_are_thousandths_with_y_first():
+    element = {"type": "obj", "bbox": [250, 100, 750, 500], "desc": "a red cup", "color_palette": ["#FF0000"]}
+    (region,) = read([element], phrases="metadata", colours=True).regions
+    assert region.phrase == "a red cup, in red"
+    assert np.allclose(region.box, (0.1, 0.25, 0.5, 0.75), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match=r"box 1.bbox should be 4 numbers, \[y0, x0, y1, x1"):
+        read([element | {"bbox": [1, 2]}])
+
+
+def test_lines_are_one_each_or_one_for_all():
+    both = read([CAT, DOG], phrases="lines", lines="a tabby\n\n  a pug ")
+    assert [region.phrase for region in both.regions] == ["a tabby", "a pug"]
+    assert {region.phrase for region in read([CAT, DOG], phrases="lines", lines="a pet").regions} == {"a pet"}
+    with pytest.raises(ValueError, match="3 lines for 2 boxes"):
+        read([CAT, DOG], phrases="lines", lines="a\nb\nc")
+
+
+def test_threshold_limit_and_what_the_report_says():
+    boxes = [DOG, CAT, CAT | {"score": 0.1, "label": "shadow"}, CAT | {"score": 0.7, "label": "fox"}]
+    got = read(boxes, threshold=0.5, limit=2)
+    assert [region.phrase for region in got.regions] == ["cat", "fox"]
+    assert got.report == "2 regions of 4 boxes; 1 below the threshold; 1 over the limit."
+    with pytest.raises(ValueError, match="the surest has 0.9"):
+        read(boxes, threshold=0.95)
+    unsure = {key: value for key, value in DOG.items() if key != "score"}
+    assert len(read([unsure], threshold=1.0).regions) == 1, "a box without a score stays"
+
+
+@pytest.mark.parametrize(
+    ("order", "phrases"),
+    [
+        ("as given", ["cat", "dog"]),
+        ("size", ["cat", "dog"]),
+        ("score", ["dog", "cat"]),
+        ("left to right", ["dog", "cat"]),
+    ],
+)
+def test_orders_run_back_to_front(order, phrases):
+    assert [region.phrase for region in read([CAT, DOG], order=order).regions] == phrases
+    assert order in ORDERS
+
+
+def test_edges():
+    over = CAT | {"x": 350.0}
+    with pytest.raises(ValueError, match=r"box 2: .*outside the image.*pixels of a picture 400 x 200"):
+        read([DOG, over])
+    away = CAT | {"x": 500.0}
+    got = read([DOG, over, away], edges="clip")
+    assert [region.box for region in got.regions] == [(0.05, 0.0, 0.15, 1.0), (0.875, 0.25, 1.0, 0.75)]
+    assert got.report == (
+        "2 regions of 3 boxes. 1 box was cut at the picture's edge; "
+        "1 without area inside the picture left out (box 3)."
+    )
+    with pytest.raises(ValueError, match="All 1 boxes lie outside"):
+        read([away], edges="clip")
+
+
+def test_the_cutter_leaves_what_fits_alone():
+    cutter = EdgeCutter("clip")
+    assert cutter.fit((0.0, 0.1, 1.0, 0.9), "a") == (0.0, 0.1, 1.0, 0.9)
+    assert cutter.told() == ""
+    assert cutter.fit((0.5, 0.1, 0.5, 0.9), "regions[3]") is None
+    assert cutter.fit((-0.5, 0.1, 1.49, 0.9), "b") == (0.0, 0.1, 1.0, 0.9)
+    assert cutter.told() == (
+        "1 box was cut at the picture's edge; 1 without area inside the picture left out (regions[3])."
+    )
+    with pytest.raises(ValueError, match="refuse, clip"):
+        EdgeCutter("crop")
+
+
+def masks_of(*boxes):
+    masks = np.zeros((len(boxes), 20, 40), np.float32)
+    for mask, (x, y, width, height) in zip(masks, boxes, strict=True):
+        mask[y : y + height, x : x + width] = 1
+    return masks
+
+
+CAT_MASK, DOG_MASK = (12, 6, 10, 5), (2, 0, 4, 20)  # of 40 x 20: a tenth of the picture
+
+
+def test_masks_go_with_their_boxes_through_every_sifting():
+    masks = masks_of(CAT_MASK, DOG_MASK)
+    dog, cat = read_boxes([CAT, DOG], 400, 200, BoxOptions(order="left to right"), masks=masks).regions
+    assert np.array_equal(dog.mask.values, masks[1]) and np.array_equal(cat.mask.values, masks[0])
+
+
+def test_a_batch_holds_the_masks_of_all_its_pictures():
+    masks = masks_of(CAT_MASK, DOG_MASK, CAT_MASK)
+    boxes = [[CAT], [DOG, CAT]]
+    first, second = (read_boxes(boxes, 400, 200, picture=picture, masks=masks).regions for picture in (0, 1))
+    assert [region.mask.bounding_box()[0] for region in (*first, *second)] == [0.3, 0.05, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("masks", "told"),
+    [
+        (masks_of(CAT_MASK), "1 masks came with 2 boxes"),
+        (masks_of(DOG_MASK, CAT_MASK), "mask 1 lies wholly outside box 1"),
+        (masks_of(CAT_MASK, (0, 0, 0, 0)), "mask 2: .*empty"),
+        (masks_of(CAT_MASK, DOG_MASK)[:, :, :20], "20 x 20, but the picture of the boxes is 400 x 200"),
+        (masks_of(CAT_MASK, DOG_MASK)[0], "shape"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused_by_name(masks, told):
+    with pytest.raises(ValueError, match=told):
+        read_boxes([CAT, DOG], 400, 200, masks=masks)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("[]", "Text goes to DEIG Regions From Text"),
+        (None, "but it is missing"),
+        ([], "No box came in"),
+        ([[]], "No box came in"),
+        ([CAT, 7], "box 2 should have x, y, width and height"),
+        ([[CAT], 7], "box 1 should have"),
+        ([{"x": 0, "y": 0, "width": 3}], "box 1 has no height"),
+        ([CAT | {"x": "3"}], "box 1.x should be a number"),
+        ([CAT | {"x": float("nan")}], "box 1.x is nan"),
+        ([CAT | {"width": 0}], "box 1: .*no area"),
+        ([CAT | {"score": "sure"}], "box 1.score"),
+        ([CAT | {"metadata": "x"}], "box 1.metadata should be an object"),
+        ([{key: CAT[key] for key in ("x", "y", "width", "height")}], "box 1 has no label"),
+    ],
+)
+def test_what_is_no_box_is_refused_by_name(value, told):
+    with pytest.raises(ValueError, match=told):
+        read(value)
+
+
+def test_refusals_say_where_the_phrase_is():
+    with pytest.raises(ValueError, match="or to metadata: it has a description"):
+        read(CANVAS)
+    with pytest.raises(ValueError, match="connect those.*labels: it has one"):
+        read(CAT, phrases="metadata")
+    with pytest.raises(ValueError, match="box 1: The colour 'reddish' is not written #rrggbb"):
+        read(CANVAS | {"metadata": {"desc": "a", "palette": ["reddish"]}}, phrases="metadata", colours=True)
+    with pytest.raises(ValueError, match="labels, metadata, lines"):
+        BoxOptions(phrases="names")
+
+
+scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4)
+loose = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["x", "y", "width", "height", "label", "score", "metadata", "desc", "palette", "type", "bbox"]
+            ),
+            inner,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(loose, st.sampled_from(PHRASES), st.booleans())
+def test_anything_gives_regions_or_a_reason(value, phrases, colours):
+    try:
+        got = read_boxes(
+            value, 512, 512, BoxOptions(phrases=phrases, lines="a", colours=colours, edges="clip")
+        )
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert got.regions and all(isinstance(region, Region) for region in got.regions)
+
+
+fraction = st.floats(0, 1, allow_nan=False)
+box = st.tuples(fraction, fraction, fraction, fraction).map(
+    lambda e: (min(e[0], e[2]), min(e[1], e[3]), max(e[0], e[2]), max(e[1], e[3]))
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(box.filter(lambda b: b[0] < b[2] and b[1] < b[3]), min_size=1, max_size=5),
+    st.sampled_from(["labels", "metadata"]),
+)
+def test_what_is_written_is_read_again(boxes, phrases):
+    regions = tuple(Region(f"thing {count}", edges) for count, edges in enumerate(boxes))
+    width, height = 640, 360
+    again = read_boxes(
+        write_boxes(regions, width, height), width, height, BoxOptions(phrases=phrases)
+    ).regions
+    assert [region.phrase for region in again] == [region.phrase for region in regions]
+    for one, other in zip(again, regions, strict=True):
+        errors = np.abs(np.subtract(one.box, other.box)) * (width, height, width, height)
+        assert errors.max() <= 1 + 1e-6, (
+            "a box thinner than a pixel grows to one; all others move by half of one"
+        )
+
+
+def test_written_boxes_are_whole_pixels_inside_the_picture():
+    ((sliver,),) = write_boxes([Region("a hair", (0.9999, 0.0, 1.0, 1.0))], 100, 50)
+    assert sliver == {
+        "x": 99,
+        "y": 0,
+        "width": 1,
+        "height": 50,
+        "label": "a hair",
+        "metadata": {"type": "obj", "text": "", "desc": "a hair", "palette": []},
+    }
+
+
+REGIONS = tuple(
+    Region(phrase, (0, 0, 1, 1)) for phrase in ("a cat", "a red  car", "The Cat in 7", "catalogue")
+)
+
+
+@pytest.mark.parametrize(
+    ("choice", "indices"),
+    [
+        ("", (0, 1, 2, 3)),
+        (" ,\n", (0, 1, 2, 3)),
+        ("2", (1,)),
+        ("3-4, 1", (0, 2, 3)),
+        ("cat", (0, 2)),
+        ("CAT, 1, red car", (0, 1, 2)),
+        ("'7'", (2,)),
+    ],
+)
+def test_regions_are_chosen_by_number_and_words(choice, indices):
+    assert chosen(REGIONS, choice) == indices
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("0", "numbered 1 to 4"),
+        ("2-5", "numbered 1 to 4"),
+        ("dog", "'dog'.*1 'a cat', 2"),
+        ("''", "No region"),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(choice, told):
+    with pytest.raises(ValueError, match=told):
+        chosen(REGIONS, choice)
+    with pytest.raises(ValueError, match="no regions to choose from"):
+        chosen((), "")
+
+
+def test_every_colour_word_is_nearest_to_itself():
+    for word, rgb in WORDS.items():
+        assert colour_word("#" + bytes(rgb).hex()) == word
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("#ff0000", "red"),
+        ("0f0", "bright green"),
+        ("#008000", "green"),
+        ("#0000FF", "blue"),
+        ("#001f3f", "navy blue"),
+        ("#800000", "dark red"),
+        ("#ffa500", "orange"),
+        ("#f5f5dc", "cream"),
+        ("#d2b48c", "beige"),
+        ("#708090", "grey"),
+    ],
+)
+def test_known_colours_have_their_names(code, word):
+    assert colour_word(code) == word
+
+
+def test_a_palette_in_words():
+    assert palette_words([]) == ""
+    assert palette_words(["#ff0000", "#fe0000"]) == "red"
+    assert palette_words(["#f00", "#fff", "#001f3f"]) == "red, white and navy blue"
+    with pytest.raises(ValueError, match="#rrggbb"):
+        colour_word("#12345")

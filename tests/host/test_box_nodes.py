@@ -1,0 +1,99 @@
+"""Boxes and masks between this pack's nodes and the host's own, in this process."""
+
+import numpy as np
+import pytest
+import torch
+from deig_pack.deig_core.regions.region import Region
+from deig_pack.nodes.boxes import RegionsFromBoxes, RegionsToBoxes
+from deig_pack.nodes.masks import EACH, UNION, RegionsToMasks
+
+CAT = {"x": 96.0, "y": 64.0, "width": 192.0, "height": 128.0, "label": "cat", "score": 0.9}
+CUP = Region("a cup", (0.25, 0.5, 0.75, 1.0))
+LAMP = Region("a lamp", (0.5, 0.0, 1.0, 0.75))
+DEFAULTS = {
+    "phrases": "labels",
+    "lines": "",
+    "width": 1024,
+    "height": 1024,
+    "threshold": 0.0,
+    "limit": 0,
+    "order": "as given",
+    "colours": False,
+    "edges": "refuse",
+    "picture": 0,
+}
+
+
+def from_boxes(bboxes, **inputs):
+    return RegionsFromBoxes.execute(bboxes, **(DEFAULTS | inputs)).args
+
+
+def test_boxes_are_pixels_of_the_wired_picture():
+    regions, report, width, height = from_boxes([[CAT]], image=torch.zeros(1, 256, 384, 3))
+    assert regions == (Region("cat", (0.25, 0.25, 0.75, 0.75)),)
+    assert (report, width, height) == ("1 region of 1 box.", 384, 256)
+    assert from_boxes([[CAT]], width=384, height=256)[0] == regions
+
+
+def test_chained_regions_come_first_and_masks_come_along():
+    masks = torch.zeros(1, 64, 96)
+    masks[0, 16:48, 24:72] = 1
+    (first, second), *_ = from_boxes(CAT, width=384, height=256, masks=masks, regions=(CUP,))
+    assert first is CUP and np.array_equal(second.mask.values, masks[0].numpy())
+
+
+def test_masks_for_each_or_their_union():
+    inputs = {"choose": "", "overlap": "front", "grow": 0, "feather": 0}
+    (each,) = RegionsToMasks.execute((CUP, LAMP), 64, 32, output=EACH, **inputs).args
+    assert each.shape == (2, 32, 64) and each.dtype == torch.float32
+    assert each[0, 20, 40] == 0 and each[1, 20, 40] == 1, "the later region lies in front"
+    (both,) = RegionsToMasks.execute((CUP, LAMP), 64, 32, output=UNION, **inputs).args
+    assert torch.equal(both, each.amax(0, keepdim=True))
+    (cup,) = RegionsToMasks.execute((CUP, LAMP), 64, 32, output=EACH, **(inputs | {"choose": "cup"})).args
+    assert torch.equal(cup, each[:1]), "what is not chosen still lies in front"
+    with pytest.raises(ValueError, match="'dog'"):
+        RegionsToMasks.execute((CUP,), 64, 32, output=EACH, **(inputs | {"choose": "dog"}))
+
+
+def test_a_hidden_region_is_told_in_the_log(caplog):
+    RegionsToMasks.execute((CUP, Region("all", (0, 0, 1, 1))), 64, 32, "", EACH, "front", 0, 0)
+    assert "the mask of 'a cup' is empty" in caplog.text
+
+
+def boxes_of_the_host():
+    return pytest.importorskip("comfy_extras.nodes_bounding_boxes", reason="this host has no box canvas")
+
+
+def test_the_hosts_canvas_takes_our_boxes_and_gives_them_back():
+    canvas = boxes_of_the_host().CreateBoundingBoxes
+    (written,) = RegionsToBoxes.execute((CUP, LAMP), 640, 320, "").args
+    preview, again, elements = canvas.execute(640, 320, bboxes=written).args
+    assert preview.shape == (1, 320, 640, 3)
+    assert [element["desc"] for element in elements] == ["a cup", "a lamp"]
+    assert from_boxes(elements, phrases="metadata")[0] == (CUP, LAMP)
+    assert from_boxes(again, phrases="lines", lines="a cup\na lamp", width=640, height=320)[0] == (CUP, LAMP)
+
+
+def test_the_hosts_drawing_and_primitive_take_and_give_boxes():
+    boxes_of_the_host()
+    from comfy_extras.nodes_images import BoundingBox
+    from comfy_extras.nodes_rtdetr import DrawBBoxes
+
+    (written,) = RegionsToBoxes.execute((CUP,), 64, 32, "").args
+    (drawn,) = DrawBBoxes.execute(written, torch.zeros(2, 32, 64, 3)).args
+    assert drawn.shape == (2, 32, 64, 3)
+    lit = drawn.amax(-1)[0] > 0.5
+    rows, columns = (torch.nonzero(lit.any(axis))[:, 0] for axis in (1, 0))
+    assert (rows.min(), columns.min(), columns.max()) == (16, 16, 48)
+    (one,) = BoundingBox.execute(96, 64, 192, 128).args
+    regions, *_ = from_boxes(one, phrases="lines", lines="a cat", width=384, height=256)
+    assert regions == (Region("a cat", (0.25, 0.25, 0.75, 0.75)),)
+
+
+def test_the_type_is_the_hosts_and_shows_no_widget(comfy_server):
+    nodes = comfy_server.object_info()
+    kind, options = nodes["DEIG_RegionsFromBoxes"]["input"]["required"]["bboxes"]
+    assert kind == "BOUNDING_BOX,ARRAY" and options["forceInput"] is True
+    assert nodes["DEIG_RegionsToBoxes"]["output"] == ["BOUNDING_BOX"]
+    if "SAM3_Detect" in nodes:
+        assert nodes["SAM3_Detect"]["output"][1] == "BOUNDING_BOX"

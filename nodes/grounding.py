@@ -18,6 +18,7 @@ from .types import (
     InstancesType,
     RegionsType,
     TextEncoderType,
+    also_found_as,
 )
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class EncodeRegions(io.ComfyNode):
             node_id="DEIG_EncodeRegions",
             display_name="DEIG Encode Regions",
             category=CATEGORY,
+            **also_found_as("regional prompt", "instance prompts", "phrases", "T5 encode"),
             description="Reads the phrase of every region with the T5 text encoder. Phrases read before are "
             "remembered: moving a box encodes nothing, changing one phrase encodes one.",
             inputs=[
@@ -68,6 +70,7 @@ class EncodePrompt(io.ComfyNode):
             node_id="DEIG_EncodePrompt",
             display_name="DEIG Encode Prompt",
             category=CATEGORY,
+            **also_found_as("T5 prompt", "text encode", "CLIP text encode", "global prompt"),
             description="Encodes the prompt of the whole picture as DEIG's authors do: through T5 and the adapter, "
             "refined anew at every step, in place of CLIP. Use it for the positive and the negative prompt, with a "
             "model from 'DEIG Apply to Model'. Plain CLIP prompts work as well.",
@@ -118,6 +121,7 @@ class RefineInstances(io.ComfyNode):
             node_id="DEIG_RefineInstances",
             display_name="DEIG Refine Instances",
             category=CATEGORY,
+            **also_found_as("instance detail extractor", "IDE", "overlap", "grounding"),
             description="Joins instances with the adapter, whose Instance Detail Extractor boils each phrase down to "
             "a few tokens for the step being sampled. Nothing is computed until sampling.",
             inputs=[
@@ -151,6 +155,7 @@ class ApplyToModel(io.ComfyNode):
             node_id="DEIG_ApplyToModel",
             display_name="DEIG Apply to Model",
             category=CATEGORY,
+            **also_found_as("regional prompt", "area", "GLIGEN", "instance", "grounding", "model patch"),
             description="Puts DEIG into a Stable Diffusion 1.x model: while it samples, every region is painted in "
             "its place. LoRAs, ControlNets and other patches before and after it go on working.",
             inputs=[

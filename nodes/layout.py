@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..deig_core.regions.draw import draw_regions
 from ..deig_core.regions.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
-from .types import CATEGORY, RegionsType
+from .types import CATEGORY, RegionsType, also_found_as
 
 EMPTY_LAYOUT = write_layout(Layout(()))
 
@@ -39,6 +39,9 @@ class RegionEditor(io.ComfyNode):
             node_id="DEIG_RegionEditor",
             display_name="DEIG Region Editor",
             category=CATEGORY,
+            **also_found_as(
+                "regional prompt", "area", "box", "bounding box", "layout", "canvas", "instance", "GLIGEN"
+            ),
             description="Draw regions on the node itself: drag for a box, double click for its phrase, right click to "
             "paste a layout from elsewhere. The help page has all keys.",
             inputs=[
@@ -84,6 +87,9 @@ class RegionsFromText(io.ComfyNode):
             node_id="DEIG_RegionsFromText",
             display_name="DEIG Regions From Text",
             category=CATEGORY,
+            **also_found_as(
+                "regional prompt", "layout", "bounding boxes", "JSON", "COCO", "annotations", "language model"
+            ),
             description="Reads regions from the editor's JSON, InstanceDiffusion, COCO, DEIG-Bench or MIG-Bench "
             "annotations, a language model's layout, or one line a region.",
             inputs=[
@@ -125,6 +131,7 @@ class RegionsToText(io.ComfyNode):
             node_id="DEIG_RegionsToText",
             display_name="DEIG Regions To Text",
             category=CATEGORY,
+            **also_found_as("layout", "bounding boxes", "JSON", "COCO", "annotations", "export"),
             description="Writes regions as JSON: the editor's, InstanceDiffusion's, COCO's, or a DEIG-Bench or "
             "MIG-Bench entry. What a format has no word for (strength, start, end, mask, scribble, point) is added "
             "under this pack's names, so nothing is lost on the way back.",
@@ -161,6 +168,7 @@ class PreviewRegions(io.ComfyNode):
             node_id="DEIG_PreviewRegions",
             display_name="DEIG Preview Regions",
             category=CATEGORY,
+            **also_found_as("layout", "draw bounding boxes", "show boxes", "area", "mask"),
             description="Draws the regions as the editor shows them: boxes, order, phrases and colours, over "
             "an image or a plain ground. Marks show the cells of the coarsest token grid (64 pixels) in "
             "which the model lets the picture and a region see each other: dots where the region itself is, "

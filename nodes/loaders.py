@@ -15,7 +15,7 @@ from ..deig_core.deig.adapter import load_adapter
 from ..deig_core.deig.refiner import Refiner
 from ..deig_core.deig.text_encoder import explain_missing, find_encoders, load_encoder, pick_dtype
 from ..deig_core.files.checkpoint import read_adapter
-from .types import CATEGORY, AdapterType, LoadedAdapter, LoadedTextEncoder, TextEncoderType
+from .types import CATEGORY, AdapterType, LoadedAdapter, LoadedTextEncoder, TextEncoderType, also_found_as
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class LoadAdapter(io.ComfyNode):
             node_id="DEIG_LoadAdapter",
             display_name="DEIG Load Adapter",
             category=CATEGORY,
+            **also_found_as("DEIG model", "instance adapter", "grounding", "GLIGEN loader"),
             description="Loads the DEIG weights: what reads each phrase's detail for every step, and what paints it "
             "into its place. Put the released model.pth, or a smaller .safetensors made from it, into models/deig.",
             inputs=[
@@ -110,6 +111,7 @@ class LoadTextEncoder(io.ComfyNode):
             node_id="DEIG_LoadTextEncoder",
             display_name="DEIG Load Text Encoder",
             category=CATEGORY,
+            **also_found_as("T5", "Flan-T5-XL", "CLIP loader", "phrase encoder"),
             description="Loads the text encoder that reads the phrases: the encoder of Flan-T5-XL. It is found as a "
             "Hugging Face folder or as one .safetensors file in models/text_encoders, clip, ella_encoder or t5_model.",
             inputs=[

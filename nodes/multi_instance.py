@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from .host.multi_instance import APART, apart_sampler
 from .host.unet import KEY
-from .types import CATEGORY
+from .types import CATEGORY, also_found_as
 
 
 class MultiInstanceSampling(io.ComfyNode):
@@ -15,6 +15,7 @@ class MultiInstanceSampling(io.ComfyNode):
             node_id="DEIG_MultiInstanceSampling",
             display_name="DEIG Multi-Instance Sampling",
             category=CATEGORY,
+            **also_found_as("multi-instance sampler", "InstanceDiffusion", "instance", "leakage"),
             description="Denoises every instance by itself for the first steps, beside the whole picture, then makes "
             "one picture of them and goes on. Instances mix less. It takes longer: for N instances N x percent "
             "of the steps come on top.",

@@ -5,7 +5,7 @@ import logging
 from comfy_api.latest import io
 
 from ..deig_core.regions.region import Mask, Region
-from .types import CATEGORY, FRACTION, RegionsType
+from .types import CATEGORY, FRACTION, RegionsType, also_found_as
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class BoxRegion(io.ComfyNode):
             node_id="DEIG_BoxRegion",
             display_name="DEIG Box Region",
             category=CATEGORY,
+            **also_found_as("regional prompt", "area", "box", "bounding box", "instance", "GLIGEN textbox"),
             description="One instance: a phrase and the box it is painted in. The box is given in fractions of the "
             "image, so it fits every size. Chain several by the regions input.",
             inputs=[
@@ -116,6 +117,7 @@ class MaskRegion(io.ComfyNode):
             node_id="DEIG_MaskRegion",
             display_name="DEIG Mask Region",
             category=CATEGORY,
+            **also_found_as("regional prompt", "area", "mask", "segment", "instance", "inpaint region"),
             description="One instance whose place is a mask of any shape. Several masks in one batch make one region "
             "each, with one line of the phrase for each.",
             inputs=[

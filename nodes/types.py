@@ -1,7 +1,7 @@
 """The types that travel between this pack's nodes."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -22,6 +22,16 @@ TextEncoderType = io.Custom("DEIG_TEXT_ENCODER")  # LoadedTextEncoder
 RegionsType = io.Custom("DEIG_REGIONS")  # regions.Regions
 InstancesType = io.Custom("DEIG_INSTANCES")  # grounding.Instances
 GroundingType = io.Custom("DEIG_GROUNDING")  # AdapterGrounding
+
+HAS_ALIASES = "search_aliases" in {field.name for field in fields(io.Schema)}
+
+
+def also_found_as(*words: str) -> dict[str, Any]:
+    """Words by which the host's search finds a node beside its name, as keywords for `io.Schema`.
+
+    Hosts before search aliases (0.3.64) refuse the keyword and with it the whole pack, so they get none.
+    """
+    return {"search_aliases": list(words)} if HAS_ALIASES else {}
 
 
 @dataclass(frozen=True, eq=False)

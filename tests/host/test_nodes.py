@@ -1,6 +1,7 @@
 """The nodes as the host runs them, in this process."""
 
 import asyncio
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import deig_pack
 import folder_paths
 import pytest
 import torch
+from comfy_api.latest import io
 from deig_pack.nodes import DeigExtension, loaders
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder
@@ -41,6 +43,21 @@ def test_every_node_says_what_it_does(node):
     for field in (*schema.inputs, *schema.outputs):
         assert field.tooltip, f"{schema.node_id}.{field.id} has no tooltip"
     assert (ROOT / "web" / "docs" / f"{schema.node_id}.md").stat().st_size > 200
+
+
+# What people type who look for such nodes and do not know this pack's names.
+SEARCHED = {"regional prompt", "area", "box", "layout", "gligen", "instance", "mask"}
+
+
+def test_every_node_is_found_by_the_words_of_the_trade():
+    """Aliases reach the frontend where the host has them, and are left out where it has not."""
+    has_aliases = "search_aliases" in {field.name for field in dataclasses.fields(io.Schema)}
+    told = {schema_id(node): node.GET_NODE_INFO_V1().get("search_aliases") for node in NODES}
+    if not has_aliases:
+        assert not any(told.values())
+        return
+    assert not [name for name, words in told.items() if not words or len(set(words)) < len(words)]
+    assert {word.lower() for words in told.values() for word in words} >= SEARCHED
 
 
 @pytest.fixture(scope="module")

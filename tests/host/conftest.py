@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from bench import random_weights
 from bench.host import open_host
+from small_model.place import place_weights
 
 if TYPE_CHECKING:
     from demo.server import ComfyServer
@@ -145,7 +146,7 @@ def small_t5_folder(comfy_host) -> Path:
 
 
 def write_workflow_models(models: Path, tokenizer: Path):
-    """Stand-ins under the very names that the shared workflows ask for, each in its own file form."""
+    """What the shared workflows ask for: the small model, and stand-ins for the large ones in their file forms."""
     unet = standins.checkpoint_state(standins.FAST, with_clip=True)
     checkpoint = models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
     random_weights.save_state(checkpoint, unet, torch.float16)
@@ -164,6 +165,7 @@ def write_workflow_models(models: Path, tokenizer: Path):
 
     folder = standins.write_t5_folder(models / "text_encoders" / "small-t5", tokenizer)
     os.link(folder / "model.safetensors", folder.parent / "flan-t5-xl-encoder.safetensors")
+    place_weights(models)
 
 
 def write_example_picture(path: Path):

@@ -18,7 +18,7 @@ from demo.server import (
     PromptRejected,
     StartFailed,
 )
-from small_model.place import WEIGHTS
+from small_model.place import SMALL, WEIGHTS
 
 # DESIGN.md's table; shared workflows hold these ids, so none of them may ever go.
 NODE_IDS = {
@@ -77,7 +77,7 @@ def test_server_log_is_clean(comfy_server):
 
 
 def test_adapter_folder_is_known(comfy_server):
-    assert comfy_server.get("/models/deig") == ["model.pth"]
+    assert set(comfy_server.get("/models/deig")) == {"model.pth", SMALL.adapter}
 
 
 def test_missing_connection_is_refused_by_name(comfy_server, graph):

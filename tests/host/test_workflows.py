@@ -3,14 +3,20 @@
 import copy
 import io
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bench.quality.judge import NAMES as COLOUR_NAMES
+from bench.quality.judge import labels
+from small_model.place import SMALL
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+SMALL_MODEL = "deig_small_model"  # its files lie in the repository, under the names of small_model/place.py
 # Drawn by the frontend, unknown to the server.
 NOTES = {"Note", "MarkdownNote"}
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
@@ -127,6 +133,9 @@ def test_loaders_tell_the_frontend_where_models_come_from(name, comfy_server):
         if "Load" in node["type"] and node["type"] != "LoadImage"
     ]
     assert len(loaders) >= 3
+    if name == SMALL_MODEL:
+        assert {node["widgets_values"][0] for node in loaders} == set(astuple(SMALL))
+        return
     for node in loaders:
         (model,) = node["properties"]["models"]
         assert model["name"] == node["widgets_values"][0]
@@ -179,6 +188,28 @@ def test_workflow_runs_to_a_picture(name, object_info, comfy_server):
     assert [picture.size for picture in pictures] == PICTURES.get(name, [(128, 128)])
     for picture in pictures:
         assert len(picture.convert("RGB").getcolors(maxcolors=512 * 512)) > 100, "the picture is flat"
+
+
+def test_the_small_model_paints_what_its_workflow_says(object_info, comfy_server):
+    """Run as it is opened: every box of the editor's layout has the colours of its phrase."""
+    prompt = to_api_form(read_workflow(SMALL_MODEL), object_info)
+    (saved,) = [
+        image for output in comfy_server.run(prompt).outputs.values() for image in output.get("images", [])
+    ]
+    seen = labels(np.asarray(Image.open(io.BytesIO(comfy_server.view(saved))).convert("RGB")))
+    assert seen.shape == (128, 128)
+    (editor,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "DEIG_RegionEditor"]
+    regions = json.loads(editor["layout"])["regions"]
+    assert "a striped ring, green and white" in [region["phrase"] for region in regions]
+    for region in regions:
+        x0, y0, x1, y1 = (round(edge * 128) for edge in region["box"])
+        inside = seen[y0:y1, x0:x1]
+        share = {colour: (inside == index).mean() for index, colour in enumerate(COLOUR_NAMES)}
+        named = [colour for colour in COLOUR_NAMES if colour in region["phrase"]]
+        assert named and all(share[colour] > 0.04 for colour in named), (region["phrase"], share)
+        assert sum(share[colour] for colour in named) > 2 * max(
+            value for colour, value in share.items() if colour not in named
+        )
 
 
 def test_painting_into_a_picture_leaves_the_rest(object_info, comfy_server):

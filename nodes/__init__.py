@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from . import boxes, grounding, layout, loaders, masks, multi_instance, regions
+from . import boxes, eligen, grounding, layout, loaders, masks, multi_instance, regions
 from .layout_route import add_layout_route
 
 
@@ -21,4 +21,5 @@ class DeigExtension(ComfyExtension):
             *masks.NODES,
             *grounding.NODES,
             *multi_instance.NODES,
+            *eligen.NODES,
         ]

@@ -25,6 +25,7 @@ IDS = {
     "DEIG_LoadAdapter", "DEIG_LoadTextEncoder", "DEIG_BoxRegion", "DEIG_MaskRegion", "DEIG_RegionEditor",
     "DEIG_RegionsFromText", "DEIG_RegionsToText", "DEIG_PreviewRegions", "DEIG_EncodeRegions", "DEIG_EncodePrompt",
     "DEIG_RefineInstances", "DEIG_ApplyToModel", "DEIG_MultiInstanceSampling",
+    "DEIG_LoadEliGenLoRA", "DEIG_EliGen",
 }  # fmt: skip
 
 
@@ -39,7 +40,8 @@ def test_the_ids_that_shared_workflows_hold():
 @pytest.mark.parametrize("node", NODES, ids=schema_id)
 def test_every_node_says_what_it_does(node):
     schema = node.GET_SCHEMA()
-    assert schema.category == "DEIG" and schema.display_name.startswith("DEIG ") and schema.description
+    assert schema.category == "DEIG" and schema.description
+    assert schema.display_name.startswith(("DEIG ", "EliGen "))
     for field in (*schema.inputs, *schema.outputs):
         assert field.tooltip, f"{schema.node_id}.{field.id} has no tooltip"
     assert (ROOT / "web" / "docs" / f"{schema.node_id}.md").stat().st_size > 200

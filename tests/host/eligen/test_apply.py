@@ -1,0 +1,406 @@
+"""EliGen through the host's samplers, against a dense re-computation and the plain model."""
+
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from deig_pack.deig_core.regions.region import Region
+from deig_pack.nodes.eligen import TEXTS, EliGen
+from deig_pack.nodes.host import transformers
+from deig_pack.nodes.host.transformers import COND, KEY
+from deig_pack.tests.host.composition.helpers import run_node
+from deig_pack.tests.host.eligen.helpers import (
+    FAMILIES,
+    OVERLAPPING,
+    TWO,
+    apply,
+    calls_of,
+    dense_call,
+    difference,
+    oracle_places,
+    prompt,
+    sample,
+    sight_of,
+    small_clip,
+)
+from deig_pack.tests.host.eligen.models import host_model
+
+TOLERANCE = 1e-4
+
+
+def texts_of(positive):
+    return positive[0][1]["model_conds"][COND].entities.texts
+
+
+def assert_dense(model, positive, calls, places, strengths=None):
+    """Every call with entities equals the dense re-computation; there is at least one."""
+    with_entities = [call for call in calls if sight_of(call) is not None]
+    assert with_entities
+    for call in with_entities:
+        expected = dense_call(model, call, texts_of(positive), places, strengths)
+        assert difference(call["out"], expected) <= TOLERANCE
+
+
+CASES = {
+    "three overlapping": (OVERLAPPING, (16, 16)),
+    "not square": (OVERLAPPING, (12, 24)),
+    "odd": (TWO, (17, 23)),
+    "a disc": ((Region("a round clock", (0, 0, 1, 1), point=(0.5, 0.4), radius=0.3),), (16, 12)),
+    "strengths": (
+        (Region("a mug", (0, 0, 0.6, 0.6), strength=0.3), Region("a lamp", (0.3, 0.3, 1, 1), strength=3.0)),
+        (16, 16),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equals_dense_recomputation(family, case):
+    regions, size = case
+    model, positive, negative = apply(family, regions)
+    with calls_of(model) as calls:
+        sample(model, positive, negative, size)
+    assert_dense(model, positive, calls, oracle_places(regions, size), [r.strength for r in regions])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_place_thinner_than_a_token_is_seen(family):
+    thin = Region("a thin red line", (0.1, 1 / 128, 0.9, 2 / 128))
+    model, positive, negative = apply(family, (thin,))
+    with calls_of(model) as calls:
+        sample(model, positive, negative, (16, 16), cfg=1.0)
+    places = torch.zeros(1, 8, 8, dtype=torch.bool)
+    places[0, 0, :] = True
+    assert_dense(model, positive, calls, places.flatten(1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_comparison_tells_a_wrong_place(family):
+    model, positive, negative = apply(family, TWO)
+    with calls_of(model) as calls:
+        sample(model, positive, negative, cfg=1.0)
+    moved = oracle_places(TWO, (16, 16))
+    moved[0, 40:48] = True
+    assert difference(calls[0]["out"], dense_call(model, calls[0], texts_of(positive), moved)) > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_regions_or_strength_zero_is_the_plain_model(family):
+    plain = host_model(family)
+    expected = sample(plain, prompt(family, 1), prompt(family, 2))
+    off = Region("a mug", (0, 0, 0.5, 0.5), strength=0.0)
+    for options in ({"regions": ()}, {"strength": 0.0}, {"regions": (off,)}, {"start_percent": 1.0}):
+        model, positive, negative = apply(family, **options)
+        if "start_percent" not in options:
+            assert torch.equal(sample(model, positive, negative), expected)
+    # A model with EliGen and conditioning without.
+    model, positive, _ = apply(family)
+    assert torch.equal(sample(model, prompt(family, 1), prompt(family, 2)), expected)
+    assert difference(sample(model, positive, prompt(family, 2)), expected) > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_region_of_strength_zero_is_absent(family):
+    off = Region("a yellow hat", (0, 0, 0.5, 0.5), strength=0.0)
+    assert torch.equal(
+        sample(*apply(family, (*TWO, off))),
+        sample(*apply(family, TWO)),
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_regions_start_and_end(family):
+    early = Region("a mug", (0, 0, 0.5, 1), end_percent=0.5)
+    late = Region("a lamp", (0.5, 0, 1, 1), start_percent=0.5)
+    never = Region("a hat", (0, 0, 1, 1), start_percent=0.99)
+    model, positive, negative = apply(family, (early, late, never), end_percent=0.8)
+    sampling = model.get_model_object("model_sampling")
+    with calls_of(model) as calls:
+        sample(model, positive, negative, (8, 8), cfg=1.0, steps=8)
+    middle, end = (float(sampling.percent_to_sigma(percent)) for percent in (0.5, 0.8))
+    acting = []
+    for call in calls:
+        sigma, sight = call["options"]["sigmas"][0].item(), sight_of(call)
+        expected = None if sigma <= end else ("early" if sigma > middle else "late")
+        on_the_left = sight and sight.places[:, 0].tolist()
+        assert on_the_left == {None: None, "early": [True], "late": [False]}[expected]
+        acting.append(expected)
+    assert len(set(acting)) == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_entities_on_the_negative_are_its_whole_prompt(family):
+    model, positive, negative = apply(family, TWO, entities_on_negative=True)
+    with calls_of(model) as calls:
+        sample(model, positive, negative)
+    own = prompt(family, 2)[0][0]
+    places = oracle_places(TWO, (16, 16))
+    on_negative = [call for call in calls if call["options"]["cond_or_uncond"] == [1]]
+    assert len(on_negative) == 2
+    for call in on_negative:
+        assert difference(call["out"], dense_call(model, call, [own, own], places)) <= TOLERANCE
+    off = apply(family, TWO)[2]
+    assert COND not in off[0][1].get("model_conds", {})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+def test_batch_of_two(family, cfg):
+    model, positive, negative = apply(family, TWO)
+    with calls_of(model) as calls:
+        sample(model, positive, negative, batch=2, cfg=cfg)
+    assert len(calls) == (2 if cfg == 1 else 4)
+    assert_dense(model, positive, calls, oracle_places(TWO, (16, 16)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_entries_of_one_call_share_a_batch(family):
+    """Entries with the same regions, and texts of the same length, go through the model together."""
+    one = prompt(family, 1, tokens=12)
+    model, positive, _ = apply(family, TWO, positive=one)
+    other = apply(family, TWO, positive=prompt(family, 9, tokens=12))[1]
+    both = run_node("nodes", "ConditioningCombine", conditioning_1=positive, conditioning_2=other)[0]
+    with calls_of(model) as calls:
+        sample(model, both, prompt(family, 2), cfg=1.0)
+    joined = [call for call in calls if len(call["args"][0]) == 2]
+    places = oracle_places(TWO, (16, 16))
+    for call in calls:
+        assert difference(call["out"], dense_call(model, call, texts_of(positive), places)) <= TOLERANCE
+    assert len(joined) in (0, 2)  # the host decides by memory; where it does, both rows are right
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_areas_lay_regions_over_the_whole_picture(family):
+    model, positive, _ = apply(family, TWO)
+    area = run_node(
+        "nodes", "ConditioningSetArea", conditioning=positive, width=64, height=96, x=32, y=16, strength=1.0
+    )[0]
+    if family == "qwen":
+        area[0][1]["area"] = (1, *area[0][1]["area"][:2], 0, *area[0][1]["area"][2:])
+    with calls_of(model) as calls:
+        sample(model, area, prompt(family, 2), cfg=1.0)
+    assert calls[0]["args"][0].shape[-2:] == (12, 8)
+    assert_dense(model, positive, calls, oracle_places(TWO, (16, 16), (12, 8, 2, 4)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_region_outside_the_crop_costs_nothing(family):
+    corner = Region("a hat", (0.0, 0.0, 0.2, 0.2))
+    model, positive, _ = apply(family, (corner,))
+    options = {"area": (8, 8, 8, 8)} if family == "flux" else {"area": (1, 8, 8, 0, 8, 8)}
+    cropped = [[positive[0][0], {**positive[0][1], **options}]]
+    with calls_of(model) as calls:
+        sample(model, cropped, prompt(family, 2), cfg=1.0)
+    assert calls and all(sight_of(call) is None for call in calls)
+    assert all(call["args"][2].shape[1] == positive[0][0].shape[1] for call in calls)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_branches_of_one_model(family):
+    """Two nodes on one model, one after the other in one model's line: each conditioning keeps its own regions."""
+    model, first, negative = apply(family, TWO)
+    other = (Region("a hat", (0.5, 0.5, 1, 1)),)
+    model, second, _ = apply(family, other, model=model)
+    assert len(model.get_wrappers(WrappersMP.APPLY_MODEL, KEY)) == 1
+    assert torch.equal(sample(model, second, negative), sample(*apply(family, other)[:2], negative))
+    assert torch.equal(sample(model, first, negative), sample(*apply(family, TWO)[:2], negative))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_that_was_interrupted_leaves_nothing(family):
+    model, positive, negative = apply(family, TWO)
+    expected = sample(model, positive, negative)
+
+    def stop(executor, *args, **kwargs):
+        executor(*args, **kwargs)
+        raise InterruptedError
+
+    stopped = model.clone()
+    stopped.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "stop", stop)
+    with pytest.raises(InterruptedError):
+        sample(stopped, positive, negative)
+    assert torch.equal(sample(model, positive, negative), expected)
+    assert isinstance(positive[0][1]["model_conds"][COND], transformers.WaitingEntities)
+    plain = sample(host_model(family), prompt(family, 1), prompt(family, 2))
+    assert torch.equal(plain, sample(host_model(family), prompt(family, 1), prompt(family, 2)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_overrides_of_others_are_called(family):
+    """Another pack's attention computes EliGen's groups, without a mask."""
+    model, positive, negative = apply(family, TWO)
+    expected = sample(model, positive, negative)
+    other, seen = model.clone(), []
+
+    def override(func, q, k, v, heads, mask=None, **kwargs):
+        seen.append((q.shape[2] if kwargs["skip_reshape"] else q.shape[1], mask is None))
+        return func(q, k, v, heads, mask=mask, **kwargs)
+
+    other.model_options["transformer_options"]["optimized_attention_override"] = override
+    assert difference(sample(other, positive, negative), expected) <= TOLERANCE
+    assert all(unmasked for _, unmasked in seen) and len({length for length, _ in seen}) > 3
+
+
+def test_replaced_blocks_of_others_are_called():
+    """Qwen-Image's positions go into a block that another node replaced, and its result is kept."""
+    model, positive, negative = apply("qwen", TWO)
+    expected = sample(model, positive, negative)
+    seen = []
+
+    def replaced(args, extra):
+        seen.append(args["pe"].shape)
+        return extra["original_block"](args)
+
+    other = model.clone()
+    other.set_model_patch_replace(replaced, "dit", "double_block", 1)
+    assert torch.equal(sample(other, positive, negative), expected) and seen
+
+    def doubled(args, extra):
+        out = extra["original_block"](args)
+        return {**out, "img": out["img"] * 1.5}
+
+    other = model.clone()
+    other.set_model_patch_replace(doubled, "dit", "double_block", 1)
+    assert difference(sample(other, positive, negative), expected) > 1e-3
+
+
+def test_replaced_blocks_of_flux():
+    model, positive, negative = apply("flux", TWO)
+    expected = sample(model, positive, negative)
+    other, seen = model.clone(), []
+
+    def replaced(args, extra):
+        seen.append(args["txt"].shape[1])
+        return extra["original_block"](args)
+
+    other.set_model_patch_replace(replaced, "dit", "double_block", 0)
+    assert torch.equal(sample(other, positive, negative), expected)
+    assert len(set(seen)) == 2  # with the entities' texts, and without on the negative
+
+
+def test_masks_of_others_act_beside_ours():
+    """An attention mask in the conditioning (Redux): over prompt and image, while entities go on seeing their own."""
+    family, tokens, image = "flux", 16, 64
+    mask = torch.zeros(1, tokens + image, tokens + image)
+    mask[:, tokens:, 3:9] = -2.0
+    model, positive, _ = apply(family, TWO)
+    options = {**positive[0][1], "attention_mask": mask, "attention_mask_img_shape": (8, 8)}
+    masked = [[positive[0][0], options]]
+    with calls_of(model) as calls:
+        sample(model, masked, prompt(family, 2), cfg=1.0)
+    assert {call["kwargs"]["attention_mask"].shape[-1] for call in calls} == {sight_of(calls[0]).length}
+    without = sample(model, positive, prompt(family, 2), cfg=1.0)
+    assert difference(sample(model, masked, prompt(family, 2), cfg=1.0), without) > 1e-3
+    zero = [[positive[0][0], {**options, "attention_mask": torch.zeros_like(mask)}]]
+    assert difference(sample(model, zero, prompt(family, 2), cfg=1.0), without) <= TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_moving_a_box_encodes_nothing(family, monkeypatch):
+    clip, read = small_clip(family), []
+    encode = clip.cond_stage_model.encode_token_weights
+
+    def counted(*args, **kwargs):
+        read.append(1)
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(clip.cond_stage_model, "encode_token_weights", counted)
+    hat, owl = Region("a hat nobody wore", (0, 0, 0.5, 0.5)), Region("a grey owl", (0, 0, 1, 1))
+    apply(family, (hat, owl), clip=clip)
+    assert len(read) == 2
+    apply(family, (owl, Region(hat.phrase, (0.2, 0, 0.5, 0.5))), clip=clip)
+    assert len(read) == 2
+    apply(family, (owl, Region("another owl", (0, 0, 1, 1))), clip=clip)
+    assert len(read) == 3
+
+
+def test_texts_are_those_of_the_reference():
+    """FLUX.1's are filled up to 512 tokens, unless the user's own node says otherwise; weights mean nothing."""
+    clip = small_clip("flux")
+    text = TEXTS.encode(clip, ("a mug (red:1.3)",))[0]
+    assert text.shape == (1, 512, 96)
+    shorter = clip.clone()
+    shorter.set_tokenizer_option("t5xxl_min_length", 64)
+    assert TEXTS.encode(shorter, ("a mug (red:1.3)",))[0].shape[1] == 64
+    escaped = clip.tokenize("a mug \\(red:1.3\\)", tokenizer_options={"t5xxl_min_length": 512})
+    assert torch.equal(clip.encode_from_tokens(escaped), text)
+    qwen = small_clip("qwen")
+    alone = qwen.encode_from_tokens(qwen.tokenize("mirror"))
+    assert torch.equal(TEXTS.encode(qwen, ("mirror",))[0], alone) and alone.shape[1] == 6
+
+
+def test_a_lora_on_the_text_encoder_reads_anew():
+    clip = small_clip("qwen")
+    before = TEXTS.encode(clip, ("a hat",))[0]
+    patched = clip.clone()
+    name = next(
+        key for key in clip.cond_stage_model.state_dict() if key.endswith("layers.0.mlp.down_proj.weight")
+    )
+    shape = clip.cond_stage_model.state_dict()[name].shape
+    assert patched.add_patches({name: ("diff", (torch.ones(shape),))}, 1.0)
+    assert not torch.equal(TEXTS.encode(patched, ("a hat",))[0], before)
+    assert torch.equal(TEXTS.encode(clip, ("a hat",))[0], before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_more_texts_ask_the_host_for_more_memory(family):
+    model, positive, negative = apply(family, TWO)
+    asked = []
+
+    def memory(executor, model, noise_shape, conds, *args, **kwargs):
+        asked.append(noise_shape)
+        return executor(model, noise_shape, conds, *args, **kwargs)
+
+    model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "spy", memory)
+    sample(model, positive, negative)
+    sample(model, prompt(family, 1), negative)
+    tokens = 64 + sum(text.shape[1] for text in texts_of(positive))
+    assert asked[0][-1] == -(-16 * tokens // 64) and asked[1][-1] == 16
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_errors_say_what_to_do(family):
+    plain, clip = host_model(family), small_clip(family)
+    given = {"clip": clip, "positive": prompt(family, 1), "regions": TWO, "negative": prompt(family, 2)}
+    with pytest.raises(ValueError, match="No LoRA is loaded.*EliGen Load LoRA"):
+        EliGen.execute(plain, **given)
+    other = small_clip("qwen" if family == "flux" else "flux")
+    wider = [[torch.randn(1, 8, 80), {}]]
+    with pytest.raises(ValueError, match="conditioning is 80 wide.*own text encoder"):
+        EliGen.execute(plain, **{**given, "positive": wider}, lora_in_weights=True)
+    assert other.tokenizer is not clip.tokenizer
+    with pytest.raises(ValueError, match="no negative is connected"):
+        EliGen.execute(plain, **{**given, "negative": None}, lora_in_weights=True, entities_on_negative=True)
+    zeroed = run_node("nodes", "ConditioningZeroOut", conditioning=prompt(family, 2))[0]
+    with pytest.raises(ValueError, match="negative is zeroed.*turn entities_on_negative off"):
+        EliGen.execute(
+            plain, **{**given, "negative": zeroed}, lora_in_weights=True, entities_on_negative=True
+        )
+    model, positive, negative = apply(family, TWO, negative=zeroed)
+    sample(model, positive, negative)
+    after = run_node("nodes", "ConditioningZeroOut", conditioning=positive)[0]
+    with pytest.raises(ValueError, match="zeroed a prompt that has entities"):
+        sample(model, positive, after)
+    with pytest.raises(ValueError, match="MODEL output of 'EliGen Apply'"):
+        sample(plain, positive, negative)
+    with pytest.raises(ValueError, match="already has entities"):
+        apply(family, TWO, positive=positive)
+    with pytest.raises(ValueError, match="strength is -1"):
+        apply(family, TWO, strength=-1)
+
+
+def test_another_family_is_refused(fast_model):
+    with pytest.raises(ValueError, match="works on FLUX.1 and Qwen-Image.*DEIG Apply to Model"):
+        EliGen.execute(fast_model, small_clip("flux"), prompt("flux", 1), TWO)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_of_others_are_noticed(family):
+    """A node that adds tokens to the model's own leaves EliGen in the dark about which is which."""
+    model, positive, negative = apply(family, TWO)
+
+    def longer(executor, x, t, context, *args, **kwargs):
+        return executor(x, t, torch.cat((context[:, :2], context), dim=1), *args, **kwargs)
+
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "longer", longer)
+    with pytest.raises(ValueError, match="adds tokens of its own"):
+        sample(model, positive, negative)

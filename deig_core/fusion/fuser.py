@@ -157,7 +157,7 @@ class Fuser(nn.Module):
         bias = repeat(group.bias.to(q), "... n q -> ... q (n tokens)", tokens=group.objs.shape[-2])
         bias = bias if bias.ndim == 2 else bias[:, None]  # the same for all heads
         image_bias = None if group.image_bias is None else group.image_bias.to(q)
-        if _tells_log_sum_exp(q):
+        if _tells_log_sum_exp(q, k, v, keys, values, bias):
             return _attend_apart(q, (k, v), (keys, values), bias, image_bias)
         if image_bias is None:
             mask = F.pad(bias, (k.shape[2], 0))  # eq. 4: image tokens see all image tokens
@@ -178,9 +178,10 @@ class Fuser(nn.Module):
         return rearrange(x, "b s (heads d) -> b heads s d", heads=self.heads)
 
 
-def _tells_log_sum_exp(q: torch.Tensor) -> bool:
-    """Say whether attention to these queries can be had with its log-sum-exp, which passes no gradient on."""
-    return _cpu_attention is not None and q.device.type == "cpu" and not q.requires_grad
+def _tells_log_sum_exp(q: torch.Tensor, *others: torch.Tensor) -> bool:
+    """Say whether attention among these can be had with its log-sum-exp, which passes no gradient on."""
+    needs_gradient = any(tensor.requires_grad for tensor in (q, *others))
+    return _cpu_attention is not None and q.device.type == "cpu" and not needs_gradient
 
 
 def _attend_apart(

@@ -101,13 +101,13 @@ def dense_attention(queries, context, weights, mask=None, heads=8, prefix="attn.
     size = q.shape[1] // heads
     out = torch.empty_like(q)
     # One square of logits for all heads: at 640x384 it has 75 MB, which are slow to ask for again and again.
-    square = torch.empty(len(q), len(k))
+    square = None if q.requires_grad or k.requires_grad else torch.empty(len(q), len(k))
     for head in range(heads):
         own = slice(head * size, (head + 1) * size)
         logits = torch.matmul(q[:, own], k[:, own].T, out=square).div_(math.sqrt(size))
         if mask is not None:
             logits += mask
-        logits -= logits.max(dim=1, keepdim=True).values
+        logits -= logits.detach().max(dim=1, keepdim=True).values
         logits.exp_()
         out[:, own] = logits @ v[:, own] / logits.sum(dim=1, keepdim=True)
     return out @ weights[f"{prefix}to_out.0.weight"].T + weights[f"{prefix}to_out.0.bias"]

@@ -128,6 +128,32 @@ def compare_with_oracle(latent_size, halvings, groups, seed):
         assert (fuser(tokens, grounded, gate) - torch.stack(expected)).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("of_image", [True, False])
+def test_gradients_equal_the_oracles(of_image):
+    """Training what comes before the fuser, image or instances alone, gets the dense formulation's gradients."""
+    latent_size, grid = (16, 16), (16, 16)
+    regions = [
+        Region("thing", box, strength) for box, strength in (((0, 0, 0.6, 0.6), 1.0), ((0.3, 0.2, 1, 1), 0.5))
+    ]
+    places = token_places(cell_places(regions, latent_size), latent_size, grid).flatten(1)
+    bias = (places * torch.tensor([[1.0], [0.5]])).log()
+    inside = torch.stack([torch.as_tensor(dense_places(r.box, latent_size, grid)).flatten() for r in regions])
+
+    def gradients(run):
+        fuser = make_fuser()
+        torch.manual_seed(1)
+        x = torch.randn(math.prod(grid), WIDTH).requires_grad_(of_image)
+        objs = torch.randn(2, TOKENS, CONTEXT).requires_grad_()
+        weights = torch.randn(math.prod(grid), WIDTH)
+        (run(fuser, x, objs) * weights).sum().backward()
+        return (x.grad, objs.grad) if of_image else (objs.grad,)
+
+    fast = gradients(lambda fuser, x, objs: fuser(x[None], [Grounded(1, objs, bias)])[0])
+    dense = gradients(lambda fuser, x, objs: dense_fuser(fuser.state_dict(), x, objs, inside, [1.0, 0.5]))
+    for ours, expected in zip(fast, dense, strict=True):
+        assert (ours - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
 @given(latent_sizes, st.integers(1, 3), groups_of_rows(most_instances=6), st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
 def test_fusion_equals_the_oracle(latent_size, halvings, groups, seed):

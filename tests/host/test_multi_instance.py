@@ -1,11 +1,15 @@
 """Multi-instance sampling through the host's own samplers."""
 
+from dataclasses import replace
+
 import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+from comfy.k_diffusion import sampling as k_diffusion
 from deig_pack.deig_core.fusion.merging import merge_latents
 from deig_pack.deig_core.regions.raster import cell_places
+from deig_pack.nodes.host import multi_instance
 from deig_pack.nodes.multi_instance import MultiInstanceSampling
 from deig_pack.tests.host.test_patch import (
     NEGATIVE,
@@ -85,6 +89,115 @@ def test_what_each_row_sees(patched):
     )
     for number, expected in enumerate(tokens.repeat_interleave(2, 0)):
         assert difference(call["context"][first + number], expected) <= 1e-5
+    # The negative prompt is the same beside each of them.
+    negative = plain_tokens(adapter_state, features(""), call["timesteps"][0])[0]
+    for number in range(6):
+        assert difference(call["context"][6 - first + number], negative) <= 1e-5
+
+
+def test_an_instance_that_ends_while_apart_is_absent_from_then_on(fast_model, fast_adapter_state):
+    short = replace(TWO[0], end_percent=0.1)
+    model = apart(apply(fast_model, make_grounding(fast_adapter_state, (short, TWO[1]))), percent=0.5)
+    with calls_of(model) as calls:
+        sample(model, steps=6, cfg=1.0)
+    ended = [call["timesteps"][0] < 999 * 0.9 for call in calls[:3]]
+    assert ended == [False, True, True]
+    for call, is_over in zip(calls[:3], ended, strict=True):
+        expected = [(1,), (), (1,)] if is_over else [(0, 1), (0,), (1,)]
+        assert [group.chosen for group in call["grounding"].groups] == expected
+
+
+def test_each_picture_of_a_batch_is_the_one_that_it_is_alone(patched):
+    """Rows of a batch stay in order through splitting, merging and going on."""
+    model = apart(patched, merge="place")
+    latent = torch.zeros(2, 4, 16, 16)
+    noise = comfy.sample.prepare_noise(latent, 5)
+
+    def paint(noise, latent):
+        return comfy.sample.sample(
+            model, noise, STEPS, 5.0, "euler", "normal", POSITIVE, NEGATIVE, latent, disable_pbar=True, seed=5
+        )
+
+    both = paint(noise, latent)
+    for row in range(2):
+        assert difference(both[row : row + 1], paint(noise[row : row + 1], latent[:1])) <= 1e-4
+    assert difference(both[:1], both[1:]) > 1e-2
+
+
+def test_it_goes_on_from_a_picture(fast_model, fast_adapter_state, patched):
+    """img2img: what comes out of the merge is what the second stretch starts with, whatever the latent image."""
+    image = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(4))
+    noise = comfy.sample.prepare_noise(image, 0)
+    model_sampling = fast_model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(model_sampling, "normal", 2 * STEPS)[-(STEPS + 1) :]
+    sampler = comfy.samplers.sampler_object("euler")
+
+    def run(model, noise, sigmas, latent):
+        return comfy.sample.sample_custom(
+            model, noise, 5.0, sampler, sigmas, POSITIVE, NEGATIVE, latent, disable_pbar=True, seed=0
+        )
+
+    first = sigmas[: APART + 1]
+    whole = run(patched, noise, first, image)
+    alone = [
+        run(apply(fast_model, make_grounding(fast_adapter_state, (region,))), noise, first, image)
+        for region in TWO
+    ]
+    expected = run(patched, torch.zeros_like(noise), sigmas[APART:], merge_latents(whole, torch.stack(alone)))
+    assert difference(run(apart(patched), noise, sigmas, image), expected) <= 1e-4
+
+
+@pytest.mark.parametrize("sampler, drawn", [("euler_ancestral", STEPS - 1), ("euler", 0)])
+def test_noise_added_on_the_way_is_fresh_and_the_same_for_each_apart(patched, sampler, drawn, monkeypatch):
+    """A sampler that adds noise adds the same to the whole and to each instance, and other noise after the merge."""
+    added = []
+    original = k_diffusion.default_noise_sampler
+
+    def spy(x, seed=None):
+        draw, own = original(x, seed=seed), []
+        added.append(own)
+        return lambda *sigmas: own.append(draw(*sigmas)) or own[-1]
+
+    monkeypatch.setattr(k_diffusion, "default_noise_sampler", spy)
+    sample(apart(patched), steps=STEPS, sampler_name=sampler)
+    noise = [own for own in added if own]
+    if not drawn:
+        assert not noise
+        return
+    *members, after = noise
+    assert len(members) == 1 + len(TWO) and {len(own) for own in members} == {APART}
+    assert all(torch.equal(a, b) for own in members[1:] for a, b in zip(own, members[0], strict=True))
+    assert len(after) + APART == drawn
+    assert not any(torch.equal(a, b) for a in after for b in members[0])
+
+
+@pytest.mark.parametrize("room, most", [(12, 3), (11, 2), (7, 1), (1, 1)])
+def test_members_share_a_call_as_far_as_memory_goes(patched, monkeypatch, room, most):
+    """Memory for so many rows: positive and negative of each member, with the host's margin of a half."""
+    model = apart(patched)
+    monkeypatch.setattr(type(model.model), "memory_required", lambda self, shape, **_: shape[0] * 1e6)
+    monkeypatch.setattr(
+        multi_instance.comfy.model_management, "get_free_memory", lambda *args, **kwargs: room * 1e6 * 0.76
+    )
+    sizes = []
+    original = multi_instance._for_each
+    monkeypatch.setattr(
+        multi_instance,
+        "_for_each",
+        lambda tensor, members: sizes.append(members) or original(tensor, members),
+    )
+    sample(model, steps=STEPS)
+    assert max(sizes) == most and sum(sizes) == 3 * (1 + len(TWO))  # noise, latent and mask of each member
+
+
+def test_a_second_node_takes_the_place_of_the_first(patched):
+    once, twice = apart(patched, merge="place"), apart(apart(patched), merge="place")
+    assert torch.equal(sample(twice, steps=STEPS), sample(once, steps=STEPS))
+    assert torch.equal(sample(apart(apart(patched), percent=0.0), steps=STEPS), sample(patched, steps=STEPS))
+
+
+def test_one_step_is_never_apart(patched):
+    assert torch.equal(sample(apart(patched, percent=0.6), steps=1), sample(patched, steps=1))
 
 
 def test_one_by_one_where_memory_is_short(patched, monkeypatch):

@@ -1,12 +1,11 @@
 """deig_core stands without ComfyUI, and imports run one way."""
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deig_pack.tests.imports import imported
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,18 +49,6 @@ def test_the_entry_point_imports_nothing_of_the_host():
     assert not hasattr(deig_pack, "NODE_CLASS_MAPPINGS")  # the host would ignore the entry point
 
 
-def imported(file: Path) -> Iterator[str]:
-    """Yield what of this repository a file imports, as paths: `deig_core/regions/region`."""
-    package = file.relative_to(ROOT).parent.parts
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = (*base, *(node.module.split(".") if node.module else ()))
-            yield from ("/".join((*module, name.name)).removeprefix("deig_pack/") for name in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (name.name.replace(".", "/").removeprefix("deig_pack/") for name in node.names)
-
-
 def lies_in(path: str, room: str) -> bool:
     return path == room or path.startswith(f"{room}/")
 
@@ -74,7 +61,7 @@ def test_imports_run_one_way(room):
     wrong = {
         (str(file.relative_to(ROOT)), path)
         for file in files
-        for path in imported(file)
+        for path in imported(file, ROOT)
         if any(lies_in(path, name) for name in [*own, "tests"])
         and not any(lies_in(path, allowed) for allowed in {room, *MAY_IMPORT[room]})
     }

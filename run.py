@@ -469,9 +469,13 @@ def run_tests(hosts: list[Host], arguments: list[str]) -> Iterator[Outcome]:
 
 def test(options: argparse.Namespace) -> int:
     hosts = find_hosts()
-    outcomes = list(run_tests(hosts, options.further))
+    further = options.further
+    if options.long:
+        os.environ["DEIG_LONG"] = "1"
+        further = ["-rP", *further]  # what the long tests count
+    outcomes = list(run_tests(hosts, further))
     if options.browser and hosts:
-        outcomes += run_browser_tests(hosts, split_paths(options.further)[2])
+        outcomes += run_browser_tests(hosts, split_paths(further)[2])
     say("\nSummary")
     for outcome in outcomes:
         say(str(outcome))
@@ -514,6 +518,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--browser",
         action="store_true",
         help="also test the region editor in a real Chromium, which is installed where this is Debian",
+    )
+    test_parser.add_argument(
+        "--long",
+        action="store_true",
+        help="look a hundred times as long for input that breaks a reader, and run what takes minutes: a thousand "
+        "prompts, a hundred interrupts, a full disk. Hours on two cores",
     )
     test_parser.set_defaults(run=test)
     bench_parser = commands.add_parser(

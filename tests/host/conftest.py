@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from deig_pack.tests import standins
+from deig_pack.tests.host import kept
 from PIL import Image, ImageDraw
 
 from bench import random_weights
@@ -42,6 +43,10 @@ def pytest_pycollect_makemodule(module_path, parent):
     if HAS_HOST:
         return None  # pytest's own module
     return NeedsHost.from_parent(parent, path=module_path)
+
+
+def pytest_sessionfinish():
+    kept.let_go()
 
 
 def pytest_itemcollected(item):

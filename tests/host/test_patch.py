@@ -3,7 +3,6 @@
 import contextlib
 import math
 from dataclasses import replace
-from functools import cache
 
 import comfy.model_management
 import comfy.sample
@@ -28,6 +27,7 @@ from deig_pack.deig_core.regions.raster import cell_places
 from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.nodes.host.unet import COND, GroundedCond, PromptCond, Run, Stretch, patch_model
 from deig_pack.tests.core.oracle import dense_attention, dense_feed_forward, dense_fuser, dense_places
+from deig_pack.tests.host.kept import kept
 from deig_pack.tests.pretend import GPU, Copies, pretended_gpu, put_on_gpu
 
 TEXT_WIDTH = 64
@@ -55,7 +55,7 @@ def make_grounding(adapter_state, regions=REGIONS, **options):
     return Grounding(refiner, Instances(regions, features(*(region.phrase for region in regions))), **options)
 
 
-@cache
+@kept
 def adapter_patcher(refiner) -> ModelPatcher:
     """The one patcher of a refiner's adapter: the host takes a second one's end for a leak of the first."""
     device = comfy.model_management.get_torch_device()

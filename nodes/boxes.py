@@ -8,7 +8,7 @@ from ..deig_core.regions.boxes import ORDERS, PHRASES, BoxOptions, read_boxes, w
 from ..deig_core.regions.choice import chosen
 from ..deig_core.regions.edges import EDGES
 from .regions import chained_regions_input
-from .types import CATEGORY, RegionsType
+from .types import CATEGORY, RegionsType, also_found_as
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class RegionsFromBoxes(io.ComfyNode):
             node_id="DEIG_RegionsFromBoxes",
             display_name="DEIG Regions From Boxes",
             category=CATEGORY,
+            **also_found_as("bounding boxes", "detector", "segment", "SAM3", "regional prompt", "area"),
             description="Makes regions of bounding boxes: from SAM3, RT-DETR, MediaPipe, the host's box canvas, or "
             "anything else that gives them. SAM3's masks may come along as the exact places.",
             inputs=[
@@ -187,6 +188,7 @@ class RegionsToBoxes(io.ComfyNode):
             node_id="DEIG_RegionsToBoxes",
             display_name="DEIG Regions To Boxes",
             category=CATEGORY,
+            **also_found_as("bounding boxes", "area", "detailer"),
             description="Writes regions as the host's bounding boxes, for its box canvas, Draw BBoxes, SAM3 Detect "
             "and whatever else takes them. Phrases go along as labels and descriptions; a mask, scribble or point "
             "leaves the box around it.",

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..deig_core.regions.choice import chosen
 from ..deig_core.regions.masks import OVERLAPS, MaskOptions, empty_ones, region_masks, union
 from .boxes import SIZE, choice_input
-from .types import CATEGORY, RegionsType
+from .types import CATEGORY, RegionsType, also_found_as
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ class RegionsToMasks(io.ComfyNode):
             node_id="DEIG_RegionsToMasks",
             display_name="DEIG Regions To Masks",
             category=CATEGORY,
+            **also_found_as("mask", "area", "segment", "regional prompt", "attention couple"),
             description="Gives the regions' places as masks, so that the layout that DEIG paints by also says where a "
             "LoRA, a ControlNet, an IP-Adapter or inpainting works.",
             inputs=[

@@ -126,7 +126,8 @@ class LoadTextEncoder(io.ComfyNode):
                     options=["auto", "bf16", "fp16", "fp32"],
                     default="auto",
                     tooltip="Precision of the encoder. auto takes bf16 where the device has it, else fp16, and fp32 "
-                    "on the CPU. Lower takes less memory: 2.4 GB in bf16 or fp16, 4.9 GB in fp32.",
+                    "on the CPU. Lower takes less memory: 2.4 GB in bf16, 2.9 GB in fp16 (which keeps the layers that "
+                    "outgrow it in fp32), 4.9 GB in fp32.",
                 ),
                 io.Combo.Input(
                     "device",

@@ -12,7 +12,7 @@ from ..deig_core.eligen.lora import host_names
 from ..deig_core.fusion.schedule import Schedule
 from .host.texts import TextMemory
 from .host.transformers import Family, family_of, has_lora, patch_model, with_entities
-from .types import CATEGORY, FRACTION, RegionsType
+from .types import CATEGORY, FRACTION, RegionsType, also_found_as
 
 NO_LORA = "no LoRA found: put EliGen's into models/loras"
 TEXTS = TextMemory()
@@ -25,6 +25,7 @@ class EliGen(io.ComfyNode):
             node_id="DEIG_EliGen",
             display_name="EliGen Apply",
             category=CATEGORY,
+            **also_found_as("regional prompt", "FLUX", "Qwen-Image", "entity", "area", "instance", "mask"),
             description="Paints every region in its place with FLUX.1 or Qwen-Image and EliGen's LoRA. Connect both "
             "the model and the conditioning that come out to a sampler. Phrases read before are remembered: moving a "
             "region reads nothing.",
@@ -176,6 +177,7 @@ class LoadEliGenLoRA(io.ComfyNode):
             node_id="DEIG_LoadEliGenLoRA",
             display_name="EliGen Load LoRA",
             category=CATEGORY,
+            **also_found_as("LoRA", "FLUX", "Qwen-Image", "DiffSynth"),
             description="Loads EliGen's LoRA for FLUX.1 or Qwen-Image from models/loras, also in the form of its "
             "training code, whose names no ComfyUI reads, and says so if it does not fit the model.",
             inputs=[

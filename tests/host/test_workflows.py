@@ -137,10 +137,11 @@ def test_loaders_tell_the_frontend_where_models_come_from(name, comfy_server):
         assert {node["widgets_values"][0] for node in loaders} == set(astuple(SMALL))
         return
     for node in loaders:
-        (model,) = node["properties"]["models"]
-        assert model["name"] == node["widgets_values"][0]
-        assert model["directory"] in folders
-        assert model["url"].startswith(("https://huggingface.co/", "https://civitai.com/"))
+        models = node["properties"]["models"]
+        assert [model["name"] for model in models] == node["widgets_values"][: len(models)]
+        for model in models:
+            assert model["directory"] in folders
+            assert model["url"].startswith(("https://huggingface.co/", "https://civitai.com/"))
 
 
 def test_paper_workflow_has_the_papers_settings():
@@ -177,6 +178,8 @@ PICTURES = {"deig_hires": [(288, 192)], "deig_iterative": [(128, 128)] * 3}
 
 
 def test_workflow_runs_to_a_picture(name, object_info, comfy_server):
+    if name.startswith("eligen_"):
+        pytest.skip("the host takes only FLUX.1 and Qwen-Image of full size; see eligen/test_templates.py")
     prompt = shortened(to_api_form(read_workflow(name), object_info))
     result = comfy_server.run(prompt)
     pictures = [

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The commands of this repository, with nothing needed but Python 3.10 or later.
 
+    python run.py ui      open a real ComfyUI with this pack and the small model, to play with
     python run.py demo    paint one picture with the small model, in a real ComfyUI
     python run.py test    check the sources and run the tests, on every ComfyUI that is found
     python run.py bench   measure what DEIG costs; with --quality, how well the small model paints
@@ -370,6 +371,23 @@ def demo(options: argparse.Namespace) -> int:
     return run_child([str(python), "-m", "demo.show", *where, "--out", str(options.out.resolve())])
 
 
+# ui
+
+
+def ui(options: argparse.Namespace) -> int:
+    hosts = find_hosts()
+    host = hosts[0] if hosts else install_host()
+    say(f"Using {host} in {host.path}")
+    command = [str(host_environment(host)), "-m", "demo.play", "--host", str(host.path)]
+    command += [f"--port={options.port}"] if options.port else []
+    command += [f"--keep={options.keep.resolve()}"] if options.keep else []
+    command += [] if options.browser else ["--no-browser"]
+    try:
+        return run_child(command)
+    except KeyboardInterrupt:
+        return 0  # the way to end it; the child says that it has
+
+
 # bench
 
 
@@ -507,6 +525,19 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--out", type=Path, default=ROOT / "out" / "demo.png", help="the PNG to write (default: out/demo.png)"
     )
     demo_parser.set_defaults(run=demo)
+    ui_parser = commands.add_parser(
+        "ui",
+        help="open a real ComfyUI with this pack and the small model, to play with",
+        description="Starts a ComfyUI server of its own on 127.0.0.1, with the small model in its places and a "
+        "workflow open that paints with it, and opens the browser where there is one. Ctrl-C ends it; nothing is left "
+        "behind.",
+    )
+    ui_parser.add_argument("--port", type=int, help="the port on 127.0.0.1 (default: a free one)")
+    ui_parser.add_argument(
+        "--keep", type=Path, help="a folder for the pictures, which are thrown away otherwise"
+    )
+    ui_parser.add_argument("--no-browser", dest="browser", action="store_false", help="open no browser")
+    ui_parser.set_defaults(run=ui)
     test_parser = commands.add_parser(
         "test",
         help="check the sources and run the tests, on every ComfyUI that is found",
@@ -541,7 +572,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     bench_parser.set_defaults(run=bench)
     options, further = parser.parse_known_args(arguments)
-    if further and options.command == "demo":
+    if further and options.command in ("demo", "ui"):
         parser.error(f"unrecognized arguments: {' '.join(further)}")
     options.further = further
     return options

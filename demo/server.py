@@ -29,7 +29,7 @@ from typing import Any
 
 import aiohttp
 
-PACK = Path(__file__).resolve().parent.parent
+PACK, PACK_NAME = Path(__file__).resolve().parent.parent, "comfyui-deig"
 START_SECONDS = 180
 STOP_SECONDS = 15
 LOG_TAIL_LINES = 40
@@ -81,14 +81,14 @@ class Result:
     cached: list[str] = field(default_factory=list)
 
 
-def install_pack(base: Path) -> Path:
-    """Put this pack into `base`/custom_nodes: a link where the system allows it, else a copy."""
-    place = base / "custom_nodes" / "comfyui-deig"
+def install_pack(base: Path, pack: Path = PACK, name: str = PACK_NAME) -> Path:
+    """Put a pack, this one by default, into `base`/custom_nodes: a link where the system allows it, else a copy."""
+    place = base / "custom_nodes" / name
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        place.symlink_to(PACK, target_is_directory=True)
+        place.symlink_to(pack, target_is_directory=True)
     except OSError:  # Windows asks for a privilege
-        shutil.copytree(PACK, place, ignore=shutil.ignore_patterns(".*", "__pycache__", "out", "tests"))
+        shutil.copytree(pack, place, ignore=shutil.ignore_patterns(".*", "__pycache__", "out", "tests"))
     return place
 
 
@@ -109,23 +109,29 @@ def readable_errors(reply: dict[str, Any]) -> str:
 
 
 class ComfyServer:
-    """A ComfyUI server in a process of its own, on the CPU and a free port of 127.0.0.1.
+    """A ComfyUI server in a process of its own, on the CPU and a port of 127.0.0.1.
 
     Args:
         host: ComfyUI's folder, the one with main.py.
         base: a folder for models, custom nodes, input and output; made where it is missing.
         python: the interpreter that has ComfyUI's requirements.
         extra_args: further arguments for main.py.
+        port: a free one if None.
     """
 
     def __init__(
-        self, host: Path, base: Path, python: str = sys.executable, extra_args: tuple[str, ...] = ()
+        self,
+        host: Path,
+        base: Path,
+        python: str = sys.executable,
+        extra_args: tuple[str, ...] = (),
+        port: int | None = None,
     ):
         self.host = host
         self.base = base
         self.python = python
         self.extra_args = extra_args
-        self.port = free_port()
+        self.port = port or free_port()
         self.log_path = base / "server.log"
         self.process: subprocess.Popen | None = None
 
@@ -145,8 +151,10 @@ class ComfyServer:
         self.stop()
 
     def _start(self):
-        for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
+        for name in ("custom_nodes", "models", "input", "output", "temp", "user", "scratch"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
+        # PyTorch, too, leaves folders where temporary files go.
+        scratch = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.base / "scratch"))
         command = [self.python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
         command += ["--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(self.base)]
         command += ["--database-url", "sqlite:///:memory:", *self.extra_args]
@@ -160,7 +168,7 @@ class ComfyServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"},
+                env=os.environ | scratch | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"},
                 **own_group,
             )
         self._wait_until_ready()

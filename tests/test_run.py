@@ -229,10 +229,54 @@ def test_a_named_host_that_is_not_there_stops_the_demo(run, monkeypatch, tmp_pat
         run_demo(run, monkeypatch)
 
 
-def test_unknown_arguments_of_demo_are_refused(run, capsys):
+@pytest.mark.parametrize("command", ["demo", "ui"])
+def test_unknown_arguments_are_refused(run, capsys, command):
     with pytest.raises(SystemExit):
-        run.parse_arguments(["demo", "--size", "512"])
+        run.parse_arguments([command, "--size", "512"])
     assert "--size" in capsys.readouterr().err
+
+
+def run_ui(run, monkeypatch, *arguments: str) -> list[str]:
+    """The command that `ui` would run, without making environments."""
+    commands = []
+    monkeypatch.setattr(run, "environment", lambda purpose, needs, make: Path("python"))
+    monkeypatch.setattr(run, "run_child", commands.append)
+    run.ui(run.parse_arguments(["ui", *arguments]))
+    return commands[0]
+
+
+def test_the_ui_opens_in_the_first_host(run, monkeypatch, tmp_path):
+    host = make_host(run.Path.home() / "comfy" / "ComfyUI")
+    (host / "requirements.txt").touch()
+    command = run_ui(run, monkeypatch, "--port", "8288", "--keep", str(tmp_path / "kept"), "--no-browser")
+    assert command[1:] == [
+        "-m", "demo.play", "--host", str(host), "--port=8288", f"--keep={tmp_path / 'kept'}", "--no-browser",
+    ]  # fmt: skip
+    assert run_ui(run, monkeypatch)[-2:] == ["--host", str(host)]
+
+
+def test_the_ui_installs_a_host_where_there_is_none(run, monkeypatch, tmp_path):
+    host = make_host(tmp_path / "made")
+    (host / "requirements.txt").touch()
+    monkeypatch.setattr(run, "install_host", lambda: run.read_host(host))
+    assert run_ui(run, monkeypatch)[-1] == str(host)
+
+
+def test_the_ui_says_what_to_do_where_no_host_can_be_had(run, monkeypatch):
+    monkeypatch.setattr(run, "quietly", lambda command: subprocess.CompletedProcess(command, 1, "no network"))
+    with pytest.raises(run.Failure, match="(?s)no network.*COMFYUI_PATH"):
+        run_ui(run, monkeypatch)
+
+
+def test_ctrl_c_is_the_way_to_end_the_ui(run, monkeypatch):
+    (make_host(run.Path.home() / "comfy" / "ComfyUI") / "requirements.txt").touch()
+    monkeypatch.setattr(run, "environment", lambda purpose, needs, make: Path("python"))
+
+    def interrupted(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_child", interrupted)
+    assert run.ui(run.parse_arguments(["ui"])) == 0
 
 
 CHILD = """
@@ -267,7 +311,7 @@ def test_child_may_clean_up_when_we_are_ended(tmp_path, number):
     assert (tmp_path / "cleaned").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["test", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["ui", "--help"], ["demo", "--help"], ["test", "--help"]])
 def test_help_needs_nothing_installed(arguments):
     # -I and -S: no site-packages, so anything but the standard library would fail to import.
     command = [sys.executable, "-I", "-S", str(RUN), *arguments]

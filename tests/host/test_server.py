@@ -186,9 +186,9 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def end_soon(pids: list[int]) -> bool:
+def end_soon(pids: list[int], seconds: float = 10) -> bool:
     """Whether all processes are gone, given the moment that a busy system takes to end a killed one."""
-    for _ in range(100):
+    for _ in range(round(10 * seconds)):
         if not any(is_running(pid) for pid in pids):
             return True
         time.sleep(0.1)

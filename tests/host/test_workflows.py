@@ -12,69 +12,17 @@ from PIL import Image
 
 from bench.quality.judge import NAMES as COLOUR_NAMES
 from bench.quality.judge import labels
+from demo.workflows import read_workflow, to_api_form, workflow_names
 from small_model.place import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+NAMES = workflow_names()
 SMALL_MODEL = "deig_small_model"  # its files lie in the repository, under the names of small_model/place.py
-# Drawn by the frontend, unknown to the server.
-NOTES = {"Note", "MarkdownNote"}
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-CONTROLS = {"fixed", "increment", "decrement", "randomize"}
 TITLE_HEIGHT = 30
-
-
-def read_workflow(name: str) -> dict:
-    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def read_api_form(name: str) -> dict:
     return json.loads((Path(__file__).parent / "api" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def widget_inputs(node_info: dict) -> list[tuple[str, set | None]]:
-    """The inputs that the frontend draws as widgets, in its order, and what the one that follows may hold.
-
-    A seed is followed by its control, a picture to load by the button to upload one.
-    """
-    widgets = []
-    for section in ("required", "optional"):
-        for name in node_info["input_order"].get(section, []):
-            kind, *options = node_info["input"][section][name]
-            options = options[0] if options else {}
-            is_combo = isinstance(kind, list)
-            if (is_combo or kind in WIDGET_TYPES) and not options.get("forceInput"):
-                control = CONTROLS if options.get("control_after_generate") else None
-                widgets.append((name, {"image"} if options.get("image_upload") else control))
-    return widgets
-
-
-def widget_values(node: dict, node_info: dict) -> dict:
-    """A node's stored widget values by input name, as the frontend hands them out when it loads a workflow."""
-    values = list(node["widgets_values"])
-    by_name = {}
-    for name, followed_by in widget_inputs(node_info):
-        by_name[name] = values.pop(0)
-        if followed_by:
-            assert values.pop(0) in followed_by
-    assert not values, f"{node['type']}: {values} left over"
-    return by_name
-
-
-def to_api_form(workflow: dict, object_info: dict) -> dict:
-    """What the frontend sends to the server for a workflow of plain nodes."""
-    links = {link[0]: link for link in workflow["links"]}
-    prompt = {}
-    for node in workflow["nodes"]:
-        if node["type"] in NOTES:
-            continue
-        inputs = widget_values(node, object_info[node["type"]])
-        for socket in node["inputs"]:
-            if socket["link"] is not None:
-                _, source, slot, *_ = links[socket["link"]]
-                inputs[socket["name"]] = [str(source), slot]
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
-    return prompt
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def _batches(guider, sampler, noise: torch.Tensor, members: tuple) -> Iterator[t
     # Twice the rows, for positive and negative, and the host's own margin.
     while (
         size > 1
-        and guider.inner_model.memory_required([2 * size * len(noise), *noise.shape[1:]]) * 1.5 > free
+        and guider.inner_model.memory_required([2 * size * len(noise), *noise.shape[1:]]) * 1.5 >= free
     ):
         size -= 1
     for start in range(0, len(members), size):

@@ -80,12 +80,10 @@ def read_version(path: Path) -> str:
 def prepare_host() -> ComfyHost:
     """Put the host on sys.path and let it parse a command line of ours instead of pytest's."""
     base = open_host(HOST_PATH, ["--cpu"])
-    import torch
 
     # As main.py does, before the host's nodes.py puts comfy/utils.py in its way.
     import utils.extra_config  # noqa: F401
 
-    torch.set_num_threads(2)
     return ComfyHost(HOST_PATH, read_version(HOST_PATH), base)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -171,13 +172,16 @@ def test_noise_added_on_the_way_is_fresh_and_the_same_for_each_apart(patched, sa
     assert not any(torch.equal(a, b) for a in after for b in members[0])
 
 
-@pytest.mark.parametrize("room, most", [(12, 3), (11, 2), (7, 1), (1, 1)])
-def test_members_share_a_call_as_far_as_memory_goes(patched, monkeypatch, room, most):
-    """Memory for so many rows: positive and negative of each member, with the host's margin of a half."""
+@pytest.mark.parametrize("free, most", [(9.01, 3), (9.0, 2), (6.01, 2), (6.0, 1), (0.5, 1)])
+def test_members_share_a_call_as_far_as_memory_goes(patched, monkeypatch, free, most):
+    """A row needs 1, there are two for each member, and the host wants more than one and a half times as much."""
+    unit = 1e9
     model = apart(patched)
-    monkeypatch.setattr(type(model.model), "memory_required", lambda self, shape, **_: shape[0] * 1e6)
+    monkeypatch.setattr(type(model.model), "memory_required", lambda self, shape, **_: shape[0] * unit)
     monkeypatch.setattr(
-        multi_instance.comfy.model_management, "get_free_memory", lambda *args, **kwargs: room * 1e6 * 0.76
+        comfy.model_management,
+        "get_free_memory",
+        lambda device=None, torch_free_too=False: (free * unit,) * 2 if torch_free_too else free * unit,
     )
     sizes = []
     original = multi_instance._for_each

@@ -18,11 +18,16 @@ PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#3d7dd8", "#d55e00", "#c
 DASHES = ((), (5, 3), (1.5, 2), (7, 2, 1.5, 2))
 
 GROUND = "#22242a"
-# Below this the numbers and phrases cannot be read, so small pictures are enlarged by a whole number.
+# Below this the numbers and phrases cannot be read, so small pictures are enlarged by a whole number, as far as the
+# enlarged picture stays in bounds: one of 16384 x 16 would become 524288 x 512.
 READABLE_SIDE = 512
+LONGEST_ENLARGED = 8192
+MOST_ENLARGED_PIXELS = 1 << 24
 
 # The UNet halves the latent three times, rounding up, so its coarsest tokens span 8 cells of the latent.
 COARSEST_STRIDE = 8
+# On a grid of fewer tokens each way, places grown by two tokens fill the picture, and marks say nothing.
+FEWEST_TOKENS = 6
 
 
 def colour_of(index: int) -> str:
@@ -41,9 +46,11 @@ def draw_regions(
     """Draw regions over an image, or over a plain ground.
 
     Every region has its box, its number in the order (1 lies at the back), its phrase, and a mark in each cell
-    of the coarsest token grid that counts as its place, always on the same spot of the cell: a dot where the
-    region itself is, a ring where only the growing of places at that grid takes it. There, and nowhere else,
-    the model lets image and region see each other. Places other than boxes are tinted.
+    of a token grid that counts as its place, always on the same spot of the cell: a dot where the region itself
+    is, a ring where only the growing of places at that grid takes it. There, and nowhere else, the blocks of that
+    grid let image and region see each other. It is the model's coarsest grid, of 64 pixels; for small pictures,
+    where that has too few tokens to tell anything, the next finer one that has not. Places other than boxes are
+    tinted.
 
     Args:
         regions: the regions, back to front.
@@ -53,7 +60,8 @@ def draw_regions(
 
     Returns:
         An RGB image of `image`'s size, else of width x height; when its shorter side is under 512 pixels,
-        enlarged by the smallest whole number that makes it at least that.
+        enlarged by the smallest whole number that makes it at least that, or by the largest that keeps it within
+        8192 pixels on its longer side and 4096 x 4096 in all.
     """
     canvas = _ground(width, height, image)
     line = max(2, round(min(canvas.size) / 256))
@@ -79,7 +87,11 @@ def _ground(width: int, height: int, image: Image.Image | np.ndarray | None) -> 
         if pixels.dtype != np.uint8:
             pixels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
         picture = Image.fromarray(pixels)
-    scale = -(-READABLE_SIDE // min(picture.size))
+    scale = min(
+        -(-READABLE_SIDE // min(picture.size)),
+        LONGEST_ENLARGED // max(picture.size),
+        math.isqrt(MOST_ENLARGED_PIXELS // (picture.width * picture.height)),
+    )
     return picture.resize((picture.width * scale, picture.height * scale)) if scale > 1 else picture.copy()
 
 
@@ -166,11 +178,12 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _draw_occupied_tokens(canvas: Image.Image, regions: Regions, latent_size: tuple[int, int]):
-    """Draw the coarsest grid, and in each of its cells a mark for every region whose place it is."""
-    grid = tuple(-(-size // COARSEST_STRIDE) for size in latent_size)
+    """Draw a grid of tokens, and in each of its cells a mark for every region whose place it is."""
+    stride = _telling_stride(latent_size)
+    grid = tuple(-(-size // stride) for size in latent_size)
     # The last row and column may reach beyond the image, where a side is no multiple of a token's.
-    token_height = canvas.height * COARSEST_STRIDE / latent_size[0]
-    token_width = canvas.width * COARSEST_STRIDE / latent_size[1]
+    token_height = canvas.height * stride / latent_size[0]
+    token_width = canvas.width * stride / latent_size[1]
     draw = ImageDraw.Draw(canvas, "RGBA")
     for row in range(1, grid[0]):
         draw.line((0, row * token_height, canvas.width, row * token_height), fill=(255, 255, 255, 40))
@@ -182,15 +195,23 @@ def _draw_occupied_tokens(canvas: Image.Image, regions: Regions, latent_size: tu
     cells = cell_places(regions, latent_size)
     _tint_places(canvas, regions, cells)
     places = token_places(cells, latent_size, grid)
-    touched = F.max_pool2d(cells[:, None], COARSEST_STRIDE, ceil_mode=True)[:, 0] > 0
+    touched = F.max_pool2d(cells[:, None], stride, ceil_mode=True)[:, 0] > 0
     spots = max(4, math.isqrt(len(regions) - 1) + 1)  # along each side of a cell
     for index, row, column in places.nonzero().tolist():
         x = (column + (index % spots + 0.5) / spots) * token_width
         y = (row + (index // spots + 0.5) / spots) * token_height
-        radius = max(2, min(token_width, token_height) / spots / 6)
+        radius = max(2, min(token_width, token_height, min(canvas.size) / 8) / spots / 6)
         dot = (x - radius, y - radius, x + radius, y + radius)
         fill = colour_of(index) if touched[index, row, column] else None
         draw.ellipse(dot, fill=fill, outline=colour_of(index))
+
+
+def _telling_stride(latent_size: tuple[int, int]) -> int:
+    """How many cells of the latent a token of the marked grid spans."""
+    stride = COARSEST_STRIDE
+    while stride > 1 and -(-min(latent_size) // stride) < FEWEST_TOKENS:
+        stride //= 2
+    return stride
 
 
 def _tint_places(canvas: Image.Image, regions: Regions, cells: torch.Tensor):

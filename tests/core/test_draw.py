@@ -97,10 +97,33 @@ def test_any_regions_at_any_size(width, height, corners, phrase):
     regions = tuple(Region(phrase, (x, y, min(x + w, 1), min(y + h, 1))) for x, y, w, h in corners)
     picture = draw_regions(regions, width, height)
     assert picture.mode == "RGB"
-    assert min(picture.size) >= 512
-    assert picture.width * height == picture.height * width
+    scale = picture.width // width
+    assert picture.size == (width * scale, height * scale)
+    assert min(picture.size) >= 512 or (scale + 1) * max(width, height) > 8192
     if regions:
         assert inked(picture, len(regions) - 1).any(), "the front region is always seen"
+
+
+@pytest.mark.parametrize("size", [(16384, 16), (16, 16384), (4096, 16), (8192, 511), (16384, 500)])
+def test_a_long_picture_is_not_enlarged_beyond_bounds(size):
+    """16384 x 16, enlarged until its phrases can be read, would take 3.2 GB as the host's tensor."""
+    picture = draw_regions((Region("a cup", (0.2, 0.2, 0.6, 0.6)),), *size)
+    assert picture.width * size[1] == picture.height * size[0]
+    assert max(picture.size) <= max(*size, 8192)
+    assert picture.width * picture.height <= max(size[0] * size[1], 4096 * 4096)
+
+
+@pytest.mark.parametrize("side", [96, 128, 256])
+def test_marks_of_a_small_picture_stay_with_their_region(side):
+    """Where the coarsest grid has a few tokens, grown places fill it: the marks are those of a grid that tells."""
+    region = Region("a cup", (0.0, 0.5, 0.25, 0.75))
+    picture = draw_regions((region,), side, side)
+    rows, columns = np.nonzero(inked(picture, 0))
+    assert len(rows) and columns.max() < 0.6 * picture.width and rows.min() > 0.25 * picture.height
+    tokens = {96: 6, 128: 8, 256: 8}[side]
+    found = marks(picture, 0, tokens, tokens)
+    assert "dot" in found, "the region's own tokens are marked"
+    assert (found[:, -(tokens // 4) :] == "").all(), "far from it nothing is"
 
 
 def test_over_an_image():

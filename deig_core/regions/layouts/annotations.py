@@ -6,23 +6,25 @@ and point) is written under this pack's names and only where it is not the defau
 
 import json
 from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from typing import Any
 
 from ..region import Region
 from . import fields
-from .layout import Layout
+from .layout import Draft, Entry, Layout
 from .places import box_around, read_places, written_places
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(Region)}
 
 
-def read_instancediffusion(data: dict, width: float, height: float) -> Layout:
+def read_instancediffusion(data: dict, width: float, height: float) -> Draft:
     """`annos` with `bbox` xywh in pixels of the file's own width and height, and `caption`.
 
     An entry may have a mask, scribble or point beside the box, or instead of it; then the box is drawn around.
     """
-    width, height = _own_size(data, "", width, height)
-    regions = []
+    fields.refuse_boxes_beside(data, "annos")
+    width, height = fields.picture_size(data, "", width, height)
+    entries = []
     for place, anno in fields.entries(data, "annos"):
         places = read_places(anno, place, width, height)
         has_box = anno.get("bbox") is not None
@@ -32,8 +34,8 @@ def read_instancediffusion(data: dict, width: float, height: float) -> Layout:
         # An instance's own words; the category's name only where there are none.
         key = "caption" if anno.get("caption") else "category_name"
         phrase = fields.text(anno, key, place)
-        regions.append(fields.region(phrase, box, place, **fields.settings(anno, place), **places))
-    return Layout(tuple(regions), fields.prompt(data, "the layout", "caption"), width, height)
+        entries.append(Entry(place, phrase, box, fields.settings(anno, place) | places))
+    return Draft(tuple(entries), fields.prompt(data, "the layout", "caption"), width, height)
 
 
 def write_instancediffusion(layout: Layout, width: float, height: float) -> str:
@@ -51,44 +53,78 @@ def write_instancediffusion(layout: Layout, width: float, height: float) -> str:
     return _dumped({"caption": layout.prompt, "width": width, "height": height, "annos": annos})
 
 
-def read_coco(data: dict, width: float, height: float) -> Layout:
+def read_coco(data: dict, width: float, height: float) -> Draft:
     """`annotations` of one image: `bbox` xywh in pixels, the phrase is the category's name.
 
     `segmentation` is not read: polygons there are often rougher or finer than the box that was wanted.
     """
+    fields.refuse_boxes_beside(data, "annotations", "images", "categories")
     annotations = list(fields.entries(data, "annotations"))
-    # Not a set: anything may stand there, also what cannot be hashed.
-    image_ids = []
-    for _, annotation in annotations:
-        if annotation.get("image_id") not in image_ids:
-            image_ids.append(annotation.get("image_id"))
-    if len(image_ids) > 1:
-        raise ValueError(
-            f"annotations belong to {len(image_ids)} images. A layout is one image: keep the annotations with "
-            f"one image_id, for example {fields.shown(image_ids[0])}."
-        )
-    for place, image in fields.entries(data, "images") if "images" in data else ():
-        if not image_ids or image.get("id") == image_ids[0]:
-            width, height = _own_size(image, place, width, height)
-            break
-    names = {}
-    for place, category in fields.entries(data, "categories"):
-        names[fields.number(category.get("id"), f"{place}.id")] = fields.text(category, "name", place)
-
-    regions = []
+    width, height = _image_size(data, annotations, width, height)
+    names = _category_names(data)
+    entries = []
     for place, annotation in annotations:
         category = fields.number(annotation.get("category_id"), f"{place}.category_id")
         if category not in names:
             raise ValueError(f"{place}.category_id is {category:g}, but categories has no such id.")
         box = _pixel_box(annotation, place, width, height)
         others = fields.settings(annotation, place) | read_places(annotation, place, 1, 1)
-        regions.append(fields.region(names[category], box, place, **others))
+        entries.append(Entry(place, names[category], box, others))
     info = data.get("info") if isinstance(data.get("info"), dict) else {}
-    return Layout(tuple(regions), fields.prompt(info, "info", "description"), width, height)
+    return Draft(tuple(entries), fields.prompt(info, "info", "description"), width, height)
+
+
+def _image_size(data: dict, annotations: list, width: float, height: float) -> tuple[float, float]:
+    """The size of the image that the annotations belong to, if the file says it.
+
+    An id that no image has (some tools leave it out, or write it once as text and once as a number) is that of the
+    file's one image; of several, nobody can say which.
+    """
+    ids = {
+        _image_id(annotation.get("image_id"), f"{place}.image_id"): None for place, annotation in annotations
+    }
+    if len(ids) > 1:
+        raise ValueError(
+            f"annotations belong to {len(ids)} images. A layout is one image: keep the annotations with "
+            f"one image_id, for example {fields.shown(next(iter(ids)))}."
+        )
+    images = list(fields.entries(data, "images")) if data.get("images") is not None else []
+    wanted = next(iter(ids), None)
+    fitting = (
+        [item for item in images if _image_id(item[1].get("id"), f"{item[0]}.id") == wanted] if ids else []
+    )
+    if len(fitting) != 1:
+        if len(images) > 1:
+            raise ValueError(
+                f"{len(fitting) or 'None'} of the {len(images)} images {'have' if fitting else 'has'} the id of the "
+                f"annotations, {fields.shown(wanted)}, so that the picture's size is not known. Keep its image alone."
+            )
+        fitting = images
+    return fields.picture_size(fitting[0][1], fitting[0][0], width, height) if fitting else (width, height)
+
+
+def _image_id(value: Any, place: str) -> float | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return fields.number(value, place)
+
+
+def _category_names(data: dict) -> dict[float, str]:
+    names: dict[float, str] = {}
+    for place, category in fields.entries(data, "categories"):
+        number = fields.number(category.get("id"), f"{place}.id")
+        name = fields.text(category, "name", place)
+        if names.setdefault(number, name) != name:
+            raise ValueError(
+                f"{place} has the id {number:g}, which {fields.shown(names[number])} has too. Give each its own."
+            )
+    return names
 
 
 def write_coco(layout: Layout, width: float, height: float) -> str:
-    phrases = list(dict.fromkeys(region.phrase for region in layout.regions))
+    categories: dict[str, int] = {}
+    for region in layout.regions:
+        categories.setdefault(region.phrase, len(categories) + 1)
     annotations = []
     for index, region in enumerate(layout.regions):
         box = _written_pixel_box(region, width, height)
@@ -96,7 +132,7 @@ def write_coco(layout: Layout, width: float, height: float) -> str:
             {
                 "id": index + 1,
                 "image_id": 1,
-                "category_id": phrases.index(region.phrase) + 1,
+                "category_id": categories[region.phrase],
                 "bbox": box,
                 "area": fields.rounded(box[2] * box[3]),
                 "iscrowd": 0,
@@ -109,39 +145,49 @@ def write_coco(layout: Layout, width: float, height: float) -> str:
             "info": {"description": layout.prompt},
             "images": [{"id": 1, "width": width, "height": height, "file_name": ""}],
             "annotations": annotations,
-            "categories": [{"id": index + 1, "name": phrase} for index, phrase in enumerate(phrases)],
+            "categories": [{"id": number, "name": phrase} for phrase, number in categories.items()],
         }
     )
 
 
-def read_deig_bench(data: dict, width: float, height: float) -> Layout:
-    """`instances` with `bbox` xyxy in fractions and `description`."""
-    return _read_bench(data, "instances", "description")
+def read_deig_bench(data: dict, width: float, height: float) -> Draft:
+    """`instances` with `bbox` xyxy in fractions and `description`.
+
+    The prompt is the descriptions joined by commas, as the benchmark's own script makes it; its `caption` is that of
+    the COCO picture, which nobody paints from. A `prompt` of one's own, as `write_deig_bench` adds it, goes before.
+    """
+    draft = _read_bench(data, "instances", "description")
+    own = fields.prompt(data, "the entry", "prompt")
+    if data.get("prompt") is None:
+        own = ", ".join(entry.phrase for entry in draft.entries)
+    return replace(draft, prompt=own)
 
 
-def read_mig_bench(data: dict, width: float, height: float) -> Layout:
+def read_mig_bench(data: dict, width: float, height: float) -> Draft:
     """`segment` with `bbox` xyxy in fractions and `label`."""
-    return _read_bench(data, "segment", "label")
+    draft = _read_bench(data, "segment", "label")
+    return replace(draft, prompt=fields.prompt(data, "the entry", "caption", "prompt"))
 
 
-def _read_bench(data: dict, list_key: str, phrase_key: str) -> Layout:
-    regions = []
+def _read_bench(data: dict, list_key: str, phrase_key: str) -> Draft:
+    fields.refuse_boxes_beside(data, list_key)
+    entries = []
     for place, entry in fields.entries(data, list_key):
         box = fields.numbers(entry.get("bbox"), 4, "x0, y0, x1, y1", f"{place}.bbox")
         others = fields.settings(entry, place) | read_places(entry, place, 1, 1)
-        regions.append(fields.region(fields.text(entry, phrase_key, place), box, place, **others))
-    return Layout(tuple(regions), fields.prompt(data, "the entry", "caption", "prompt"))
+        entries.append(Entry(place, fields.text(entry, phrase_key, place), box, others))
+    return Draft(tuple(entries))
 
 
 def write_deig_bench(layout: Layout, width: float, height: float) -> str:
-    return _write_bench(layout, "instances", "description")
+    return _write_bench(layout, "instances", "description", prompt=layout.prompt)
 
 
 def write_mig_bench(layout: Layout, width: float, height: float) -> str:
     return _write_bench(layout, "segment", "label")
 
 
-def _write_bench(layout: Layout, list_key: str, phrase_key: str) -> str:
+def _write_bench(layout: Layout, list_key: str, phrase_key: str, **more: str) -> str:
     listed = [
         {
             "bbox": [fields.rounded(edge) for edge in region.box],
@@ -151,13 +197,7 @@ def _write_bench(layout: Layout, list_key: str, phrase_key: str) -> str:
         }
         for region in layout.regions
     ]
-    return _dumped({"caption": layout.prompt, list_key: listed})
-
-
-def _own_size(holder: dict, place: str, width: float, height: float) -> tuple[float, float]:
-    """The size in pixels that the text gives, else the one that the caller gives."""
-    own_width, own_height = fields.side(holder, "width", place), fields.side(holder, "height", place)
-    return own_width or width, own_height or height
+    return _dumped({"caption": layout.prompt, **more, list_key: listed})
 
 
 def _pixel_box(entry: dict, place: str, width: float, height: float) -> fields.Box:

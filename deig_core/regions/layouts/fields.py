@@ -11,6 +11,12 @@ Box = tuple[float, float, float, float]
 # of a 512 picture counts as lying on the edge.
 EDGE_SLACK = 1e-3
 
+# Far more than anybody paints: what goes beyond is no layout, and would only take long to be told so.
+MOST_REGIONS = 10_000
+
+# Keys under which this or that format keeps a box.
+BOX_WORDS = frozenset(("bbox", "box", "bbox_2d", "box_2d", "bounding_box", "bboxes", "boxes"))
+
 SETTINGS = ("strength", "start_percent", "end_percent")
 
 
@@ -20,10 +26,16 @@ def entries(holder: dict, key: str, place: str = "") -> Iterator[tuple[str, dict
     values = holder.get(key)
     if not isinstance(values, list):
         raise ValueError(f"{name} should be a list of objects, but it is {shown(values)}.")
+    limit_count(len(values), name)
     for index, value in enumerate(values):
         if not isinstance(value, dict):
             raise ValueError(f"{name}[{index}] should be an object, but it is {shown(value)}.")
         yield f"{name}[{index}]", value
+
+
+def limit_count(count: int, name: str):
+    if count > MOST_REGIONS:
+        raise ValueError(f"{name} has {count} entries; a layout has at most {MOST_REGIONS}.")
 
 
 def text(holder: dict, key: str, place: str) -> str:
@@ -38,7 +50,7 @@ def whole(value: str, place: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{place} holds half a character (a lone surrogate): {value!r}.") from None
+        raise ValueError(f"{place} holds half a character (a lone surrogate): {shown(value)}.") from None
     return value
 
 
@@ -72,9 +84,46 @@ def side(holder: dict, key: str, place: str) -> float | None:
     return pixels
 
 
+def picture_size(holder: dict, place: str, width: float, height: float) -> tuple[float, float]:
+    """The size in pixels that the text gives, else the one that the caller gives; half of one is refused."""
+    own_width, own_height = side(holder, "width", place), side(holder, "height", place)
+    if (own_width is None) != (own_height is None):
+        given, lacking = ("width", "height") if own_height is None else ("height", "width")
+        raise ValueError(
+            f"{place or 'The layout'} gives the picture's {given}, but no {lacking}. Give both, or neither."
+        )
+    return (width, height) if own_width is None else (own_width, own_height)
+
+
+def holds_box(value: Any) -> bool:
+    """Whether anything in parsed JSON looks like a box: four numbers, or an object with the keys of one."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if not BOX_WORDS.isdisjoint(value) or {"x", "y"} <= value.keys() or {"x0", "x1"} & value.keys():
+                return True
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            if len(value) == 4 and all(type(part) in (int, float) for part in value):
+                return True
+            waiting.extend(part for part in value if isinstance(part, dict | list))
+    return False
+
+
+def refuse_boxes_beside(holder: dict, *read: str):
+    """Refuse what looks like a box in an object outside the keys that are read: it would be lost."""
+    for key, value in holder.items():
+        if key not in read and (key in BOX_WORDS or holds_box(value)):
+            raise ValueError(
+                f"{shown(key)} holds a box that would be lost: the layout is read from {' and '.join(read)}. "
+                "Put it there, or take it away."
+            )
+
+
 def settings(holder: dict, place: str) -> dict[str, float]:
-    """A region's strength, start and end, as far as they are given."""
-    return {key: number(holder[key], f"{place}.{key}") for key in SETTINGS if key in holder}
+    """A region's strength, start and end, as far as they are given; null is not."""
+    return {key: number(holder[key], f"{place}.{key}") for key in SETTINGS if holder.get(key) is not None}
 
 
 def from_corner(corner_and_size: tuple[float, ...]) -> Box:
@@ -118,7 +167,8 @@ def shown(value: Any) -> str:
         return "a number of very many digits"
     if isinstance(value, list | dict) and len(value) > 6:
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    written = repr(value)
+    # Not the whole of a long text, which repr would write out first.
+    written = repr(value[:80] if isinstance(value, str) else value)
     return written if len(written) <= 80 else written[:77] + "..."
 
 

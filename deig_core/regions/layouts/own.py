@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from ..region import Region
 from . import fields
-from .layout import Layout
+from .layout import Draft, Entry, Layout
 from .places import PLACE_KEYS, box_around, read_places, written_places
 
 VERSION = 1
@@ -13,7 +12,7 @@ LAYOUT_KEYS = {"version", "prompt", "regions"}
 REGION_KEYS = {"phrase", "box", *fields.SETTINGS, *PLACE_KEYS}
 
 
-def read_own(data: Any, width: float, height: float) -> Layout:
+def read_own(data: Any, width: float, height: float) -> Draft:
     """Read {"version": 1, "prompt": ..., "regions": [{"phrase": ..., "box": [x0, y0, x1, y1], ...}]}.
 
     Boxes are fractions of the image. A list of regions alone is read too. A region with a mask, scribble or
@@ -31,26 +30,28 @@ def read_own(data: Any, width: float, height: float) -> Layout:
             "A newer pack may have written it: update this one."
         )
     _only_known_keys(data, LAYOUT_KEYS, "the layout")
-    regions = tuple(
+    entries = tuple(
         _read_region(entry, place, width, height) for place, entry in fields.entries(data, "regions")
     )
-    return Layout(regions, fields.prompt(data, "the layout", "prompt"))
+    return Draft(entries, fields.prompt(data, "the layout", "prompt"))
 
 
-def _read_region(entry: dict, place: str, width: float, height: float) -> Region:
+def _read_region(entry: dict, place: str, width: float, height: float) -> Entry:
     _only_known_keys(entry, REGION_KEYS, place)
     places = read_places(entry, place, 1, 1)
-    box = None if "box" in entry else box_around(places, width, height)
+    box = None if entry.get("box") is not None else box_around(places, width, height)
     if box is None:
         box = fields.numbers(entry.get("box"), 4, "x0, y0, x1, y1", f"{place}.box")
     phrase = fields.text(entry, "phrase", place)
-    return fields.region(phrase, box, place, **fields.settings(entry, place), **places)
+    return Entry(place, phrase, box, fields.settings(entry, place) | places)
 
 
 def _only_known_keys(entry: dict, known: set[str], place: str):
     unknown = sorted(set(entry) - known)
     if unknown:
-        raise ValueError(f"{place} has {unknown[0]!r}, which is not one of {', '.join(sorted(known))}.")
+        raise ValueError(
+            f"{place} has {fields.shown(unknown[0])}, which is not one of {', '.join(sorted(known))}."
+        )
 
 
 def write_own(layout: Layout, width: float, height: float) -> str:

@@ -12,23 +12,30 @@ PLACE_KEYS = ("mask", "scribble", "point", "radius")
 def read_places(entry: dict, place: str, width: float, height: float) -> dict:
     """The mask, scribble, point and radius of an entry, whose image is `width` x `height` in its units.
 
-    The radius is a fraction of the shorter side in every format.
+    The radius is a fraction of the shorter side in every format. Null and an empty list (which annotation files
+    write where there is none) are no place; anything else is read or refused.
     """
     found = {}
-    if entry.get("mask"):
+    if _is_given(entry, "mask"):
         found["mask"] = read_mask(entry["mask"], f"{place}.mask")
-    if entry.get("scribble"):
+    if _is_given(entry, "scribble"):
         if not isinstance(entry["scribble"], list):
-            raise ValueError(f"{place}.scribble should be a list of points, but it is not a list.")
+            raise ValueError(
+                f"{place}.scribble should be a list of points, but it is {fields.shown(entry['scribble'])}."
+            )
         found["scribble"] = tuple(
             _read_point(point, f"{place}.scribble[{index}]", width, height)
             for index, point in enumerate(entry["scribble"])
         )
-    if entry.get("point"):
+    if _is_given(entry, "point"):
         found["point"] = _read_point(entry["point"], f"{place}.point", width, height)
     if entry.get("radius") is not None:
         found["radius"] = fields.number(entry["radius"], f"{place}.radius")
     return found
+
+
+def _is_given(entry: dict, key: str) -> bool:
+    return entry.get(key) is not None and entry[key] != []
 
 
 def _read_point(value: Any, place: str, width: float, height: float) -> tuple[float, float]:

@@ -5,22 +5,28 @@ on less the run two before it, becomes groups of five bits, lowest first, with 3
 make it a printable character.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from ..region import Mask
+from ..region import Mask, RunLengthMask
 from .fields import numbers, shown
 
 # 8192 x 8192: more than any picture here, and small enough to make without thought.
 MOST_PIXELS = 1 << 26
+# All masks of one layout together: 64 of 2048 x 2048, or 256 of 1024 x 1024.
+MOST_PIXELS_IN_ALL = 1 << 28
 
 
-def read_mask(value: Any, place: str) -> Mask:
-    """Read {"size": [height, width], "counts": run lengths as text or as a list}."""
+def read_mask(value: Any, place: str) -> RunLengthMask:
+    """Read {"size": [height, width], "counts": run lengths as text or as a list}. It stays run lengths."""
     if not isinstance(value, dict):
         raise ValueError(f"{place} should be a mask with size and counts, but it is {shown(value)}.")
-    height, width = (int(side) for side in numbers(value.get("size"), 2, "height, width", f"{place}.size"))
+    sides = numbers(value.get("size"), 2, "height, width", f"{place}.size")
+    if any(side != int(side) for side in sides):
+        raise ValueError(f"{place}.size should be whole numbers of pixels, but it is {shown(value['size'])}.")
+    height, width = (int(side) for side in sides)
     if height < 1 or width < 1 or height * width > MOST_PIXELS:
         raise ValueError(f"{place}.size is {height} x {width}; it takes 1 to {MOST_PIXELS} pixels in all.")
     counts = value.get("counts")
@@ -30,14 +36,24 @@ def read_mask(value: Any, place: str) -> Mask:
         raise ValueError(f"{place}.counts should be run lengths, as a list or as COCO's text.")
     if sum(counts) != height * width:
         raise ValueError(f"{place}.counts cover {shown(sum(counts))} pixels of {height} x {width}.")
-    inside = np.arange(len(counts)) % 2
-    columns = np.repeat(inside, counts).astype(np.float32)
-    if not columns.any():
+    if not any(counts[1::2]):
         raise ValueError(f"{place} is empty: no pixel of it lies inside.")
-    return Mask(columns.reshape(width, height).T)  # W H -> H W
+    return RunLengthMask((height, width), np.array(counts, dtype=np.int64))
 
 
-def write_mask(mask: Mask) -> dict:
+def limit_in_all(masks: Iterable[Mask | RunLengthMask]):
+    """Refuse masks that are each in bounds, but together take more memory than a layout should."""
+    pixels = sum(height * width for height, width in (mask.size for mask in masks))
+    if pixels > MOST_PIXELS_IN_ALL:
+        raise ValueError(
+            f"The layout's masks have {pixels} pixels together; {MOST_PIXELS_IN_ALL} are the most. A mask may be "
+            "smaller than the picture: it is laid over the whole of it at any size."
+        )
+
+
+def write_mask(mask: Mask | RunLengthMask) -> dict:
+    if isinstance(mask, RunLengthMask):
+        return {"size": list(mask.size), "counts": _runs_to_text(mask.runs.tolist())}
     values = np.asarray(mask.values)
     if not np.isin(values, (0, 1)).all():
         raise ValueError(

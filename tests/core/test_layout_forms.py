@@ -1,0 +1,609 @@
+"""Each form of layout: what is written in it comes back, and what cannot be read for certain is refused.
+
+The boxes that are expected are worked out here, from whole numbers, and the texts are written here too, as the forms'
+own makers write them.
+"""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from deig_pack.deig_core.regions.layouts import fields, pairs, read_layout, write_layout
+from deig_pack.deig_core.regions.layouts.layout import Layout
+from deig_pack.deig_core.regions.layouts.run_length import MOST_PIXELS_IN_ALL
+from deig_pack.deig_core.regions.region import LEAST_SIDE, Mask, Region
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+WIDTH, HEIGHT, GRID = 640, 480, 1000
+
+
+def listed(entries, **around):
+    return json.dumps({"objects": entries, **around} if around else entries)
+
+
+def fenced(entries):
+    return f"Of course!\n```json\n{json.dumps(entries)}\n```\nAsk for [more]."
+
+
+def element(phrase, x0, y0, x1, y1):
+    return {"type": "obj", "bbox": [y0, x0, y1, x1], "desc": phrase}
+
+
+def canvas_box(phrase, x0, y0, x1, y1):
+    metadata = {"type": "obj", "text": "", "desc": phrase, "palette": ["#ff0000"]}
+    return {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "metadata": metadata}
+
+
+def corner_and_size(box):
+    x0, y0, x1, y1 = box
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+# form -> (its format's name where auto must not guess, the grid of its boxes, and how its maker writes them)
+FORMS = {
+    "elements": ("auto", (GRID, GRID), lambda items: json.dumps([element(p, *b) for p, b in items])),
+    "elements of a JSON prompt": (
+        "auto",
+        (GRID, GRID),
+        lambda items: json.dumps(
+            {
+                "high_level_description": "a shelf.",
+                "style_description": {"aesthetics": "calm", "lighting": "", "color_palette": ["#102030"]},
+                "compositional_deconstruction": {
+                    "background": "a wall",
+                    "elements": [element(p, *b) for p, b in items],
+                },
+            }
+        ),
+    ),
+    "canvas": ("auto", (WIDTH, HEIGHT), lambda items: json.dumps([canvas_box(p, *b) for p, b in items])),
+    "canvas, a frame": (
+        "auto",
+        (WIDTH, HEIGHT),
+        lambda items: json.dumps([[canvas_box(p, *b) for p, b in items]]),
+    ),
+    "qwen-1000": (
+        "qwen-1000",
+        (GRID, GRID),
+        lambda items: listed([{"bbox_2d": b, "label": p} for p, b in items]),
+    ),
+    "qwen-pixels": (
+        "qwen-pixels",
+        (WIDTH, HEIGHT),
+        lambda items: listed([{"bbox_2d": b, "label": p} for p, b in items]),
+    ),
+    "qwen-pixels of its own size": (
+        "qwen-pixels",
+        (1288, 700),
+        lambda items: listed([{"bbox_2d": b, "text_content": p} for p, b in items], width=1288, height=700),
+    ),
+    "gemini": (
+        "auto",
+        (GRID, GRID),
+        lambda items: fenced([{"box_2d": [b[1], b[0], b[3], b[2]], "label": p} for p, b in items]),
+    ),
+    "llm": (
+        "auto",
+        (WIDTH, HEIGHT),
+        lambda items: listed([{"label": p, "bbox": corner_and_size(b)} for p, b in items]),
+    ),
+    "pairs": (
+        "auto",
+        (WIDTH, HEIGHT),
+        lambda items: "Objects: " + ", ".join(f"({json.dumps(p)}, {corner_and_size(b)})" for p, b in items),
+    ),
+    "pairs, flat": (
+        "auto",
+        (WIDTH, HEIGHT),
+        lambda items: "\n".join(f"({json.dumps(p)}: {str(corner_and_size(b))[1:-1]})" for p, b in items),
+    ),
+    "lines": (
+        "auto",
+        (WIDTH, HEIGHT),
+        lambda items: "\n".join(f"{p}: {b[0]} {b[1]} {b[2]} {b[3]}" for p, b in items),
+    ),
+}
+PROMPTS = {"elements of a JSON prompt": "a shelf, a wall, calm"}
+
+
+def boxes_on(grid):
+    """Boxes of whole numbers, two or more wide and high."""
+    width, height = grid
+    return st.tuples(st.integers(0, width - 2), st.integers(0, height - 2)).flatmap(
+        lambda corner: st.tuples(
+            *map(st.just, corner), st.integers(corner[0] + 2, width), st.integers(corner[1] + 2, height)
+        ).map(list)
+    )
+
+
+# One line each, and without four numbers of their own, which nobody could tell from a box.
+phrases = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp")), min_size=1, max_size=30
+)
+phrases = phrases.map(str.strip).filter(
+    lambda phrase: phrase and phrase[0] != "#" and phrase[-1] != "{" and not pairs.box_in(phrase)
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_what_its_maker_writes_is_read(form, data):
+    format, grid, write = FORMS[form]
+    # A box from edge to edge shows that nothing here could be fractions.
+    items = [("the ground", [0, 0, *grid])]
+    items += data.draw(st.lists(st.tuples(phrases, boxes_on(grid)), max_size=4))
+    for edges in ("refuse", "clip"):
+        layout = read_layout(write(items), format, WIDTH, HEIGHT, edges=edges)
+        assert [region.phrase for region in layout.regions] == [phrase for phrase, _ in items]
+        for region, (_, box) in zip(layout.regions, items, strict=True):
+            expected = [Fraction(edge, grid[at % 2]) for at, edge in enumerate(box)]
+            assert all(
+                abs(Fraction(got) - want) < 1e-12 for got, want in zip(region.box, expected, strict=True)
+            )
+        assert layout.prompt == PROMPTS.get(form, "") and layout.report == ""
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "lines" not in form and "pairs" not in form])
+def test_what_a_form_has_no_word_for_is_kept(form):
+    """Strength, times and places stand under this pack's names in every JSON form, and null is no value."""
+    format, grid, write = FORMS[form]
+    text = write([("a cup", [0, 0, *grid])])
+    point = [320, 120] if form == "llm" else [0.5, 0.25]
+    more = {
+        "strength": 2,
+        "start_percent": 0.25,
+        "end_percent": 0.5,
+        "radius": 0.1,
+        "point": point,
+        "scribble": None,
+    }
+    first_key = next(key for key in ('"x": 0', '"bbox', '"box_2d') if key in text)
+    text = text.replace(first_key, json.dumps(more)[1:-1] + ", " + first_key, 1)
+    (cup,) = read_layout(text, format, WIDTH, HEIGHT).regions
+    assert (cup.strength, cup.start_percent, cup.end_percent, cup.radius) == (2, 0.25, 0.5, 0.1)
+    assert cup.point == (0.5, 0.25) and cup.scribble is None
+
+
+PAIRS = {
+    "an apostrophe": "[('a man's hat', [16, 16, 32, 64]), ('the dogs' bowl', [16, 16, 32, 64])]",
+    "curly quotes": "(“a man’s hat”, [16, 16, 32, 64]), (‘a dog’, [16, 16, 32, 64])",
+    "other quotes": "(«a hat», [16, 16, 32, 64]), („a dog“, [16, 16, 32, 64]), (`a cat`, [16, 16, 32, 64])",
+    "no quotes": "(a big, brown hat, [16, 16, 32, 64]), [a dog (small), [16, 16, 32, 64]]",
+    "no brackets": '("a hat", 16, 16, 32, 64), ("a dog", 16 16 32 64)',
+    "a colon": '("a hat": [16, 16, 32, 64]), ["a dog": 16, 16, 32, 64]',
+    "a line break": '("a hat\n   of straw", [16, 16,\n 32, 64]),\n("a dog",\n [16, 16, 32, 64])',
+    "quotes inside": '("a "very" big hat", [16, 16, 32, 64]), ("a \\"dog\\"", [16, 16, 32, 64])',
+    "brackets inside": "(\"a smile :)\", [16, 16, 32, 64]), ('a hat ('new')', [16, 16, 32, 64])",
+    "numbers inside": '("a plate AB 12 34", [16, 16, 32, 64]), ("1, 2 or 3 cups", [16, 16, 32, 64])',
+    "semicolons": '("a hat"; [16, 16, 32, 64])'.replace(";", ",") + ', ("a dog", (16; 16; 32; 64))',
+}
+READ = {
+    "an apostrophe": ["a man's hat", "the dogs' bowl"],
+    "curly quotes": ["a man’s hat", "a dog"],
+    "other quotes": ["a hat", "a dog", "a cat"],
+    "no quotes": ["a big, brown hat", "a dog (small)"],
+    "a line break": ["a hat of straw", "a dog"],
+    "quotes inside": ['a "very" big hat', 'a "dog"'],
+    "brackets inside": ["a smile :)", "a hat ('new')"],
+    "numbers inside": ["a plate AB 12 34", "1, 2 or 3 cups"],
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("format", ["auto", "llm"])
+def test_pairs_are_read_where_they_are_clear(name, format):
+    regions = read_layout(PAIRS[name], format, 256, 128).regions
+    assert [region.phrase for region in regions] == READ.get(name, ["a hat", "a dog"])
+    assert {region.box for region in regions} == {(16 / 256, 16 / 128, 48 / 256, 80 / 128)}
+
+
+GOOD = '("a", [1, 2, 30, 40])'
+UNCLEAR = {
+    "a box alone": f"{GOOD}, [5, 6, 70, 80]",
+    "a box before its phrase": f'{GOOD}, ([5, 6, 70, 80], "b")',
+    "no comma": f'{GOOD}, ("b" [5, 6, 70, 80])',
+    "no bracket": f'{GOOD}, "b", [5, 6, 70, 80]',
+    "a line beside": f"{GOOD}\nb: 5 6 70 80",
+    "two phrases": f'{GOOD}, ("b", "c", [5, 6, 70, 80])',
+    "a number after": f'{GOOD}, ("b", [5, 6, 70, 80], 0.9)',
+    "no phrase": f"{GOOD}, (, [5, 6, 70, 80])",
+    "no letters": f"{GOOD}, (12, [5, 6, 70, 80])",
+    "an open quote": f'{GOOD}, ("b, [5, 6, 70, 80])',
+    "no numbers": f'{GOOD}, ("b", [])',
+    "no numbers before": f'("b", nowhere), {GOOD}',
+    "three numbers": f'("b", [5, 6, 70]), {GOOD}',
+    "cut off": f'{GOOD}, ("b", [5, 6, 7',
+    "cut off in the box": f'{GOOD}, ("b", [5, 6, 70, 80',
+    "units": f'{GOOD}, ("b", [5px, 6px, 70px, 80px])',
+    "names": f'{GOOD}, ("b", [x=5, y=6, w=70, h=80])',
+    "words": f'{GOOD}, ("b", [none, none, none, none])',
+    "five numbers": f'{GOOD}, ("b", [5, 6, 70, 80, 1])',
+    "JSON before": '[{"label": "a", "bbox": [1, 2, 30, 40]}] and ("b", [5, 6, 70, 80])',
+    "JSON after": '("b", [5, 6, 70, 80])\n{"regions": []}',
+    "a fence": '```json\n{"regions": []}\n```\n- b: [5, 6, 70, 80]',
+}
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+@pytest.mark.parametrize("format", ["auto", "llm"])
+def test_nothing_that_looks_like_a_box_is_passed_over(name, format):
+    with pytest.raises(ValueError, match=r"(?s)item [12]|Beside the JSON") as refused:
+        read_layout(UNCLEAR[name], format, 128, 128)
+    assert "b" in str(refused.value) or "5, 6, 70, 80" in str(refused.value)
+
+
+BOX_BESIDE = {
+    "a box beside regions": '{"annos": [], "bbox": [1, 2, 3, 4]}',
+    "objects beside regions": '{"segment": [], "others": [{"label": "a", "bbox": [1, 2, 3, 4]}]}',
+    "four numbers": '{"instances": [], "more": {"a": [1, 2, 3, 4]}}',
+    "corners": '{"annotations": [], "categories": [], "more": {"x0": 1}}',
+    "beside a list of layouts": '{"results": [{"segment": []}], "b": {"bbox": [1, 2, 3, 4]}}',
+    "among a list of layouts": '[{"segment": []}, {"label": "b", "bbox": [1, 2, 3, 4]}]',
+    "among layouts": '{"0": {"segment": []}, "b": {"label": "b", "bbox": [1, 2, 3, 4]}}',
+    "beside an llm's list": '{"objects": [{"label": "a", "bbox": [1, 2, 3, 4]}], "b": {"bbox": [1, 2, 3, 4]}}',
+    "beside elements": '{"elements": [{"desc": "a", "bbox": [1, 2, 3, 4]}], "b": {"bbox": [1, 2, 3, 4]}}',
+    "beside a JSON prompt": '{"compositional_deconstruction": {"elements": []}, "elements": [{"bbox": [1, 2, 3, 4]}]}',
+    "two in one": '[{"label": "a", "bbox": [1, 2, 3, 4], "box_2d": [1, 2, 3, 4]}]',
+}
+
+
+@pytest.mark.parametrize("name", BOX_BESIDE)
+@pytest.mark.parametrize("index", [None, 0])
+def test_a_box_beside_the_layout_is_refused(name, index):
+    with pytest.raises(ValueError, match="would be lost|is none|Keep the one that holds|different formats"):
+        read_layout(BOX_BESIDE[name], index=index)
+
+
+def test_broken_json_between_words_is_not_read_in_part():
+    """Its inner list, alone, would be scaled by the node's size, and the prompt would be gone."""
+    whole = '{"width": 1024, "height": 1024, "prompt": "a shelf", "objects": [{"label": "a", "bbox": [0, 0, 512, 512]}]'
+    for text in (whole, f"Here: {whole}", f"Here: {whole} and so on", f"```json\n{whole}\n```"):
+        with pytest.raises(ValueError, match="JSON breaks off at line"):
+            read_layout(text)
+    assert read_layout(f"Here: {whole}}} and so on").regions[0].box == (0, 0, 0.5, 0.5)
+
+
+def coco(image_ids, sides, **more):
+    annotations = [{"image_id": id, "category_id": 1, "bbox": [0, 0, 50, 50]} for id in image_ids]
+    if image_ids == "none":
+        annotations = [{"category_id": 1, "bbox": [0, 0, 50, 50]}]
+    images = [{"id": id, "width": side, "height": side} for id, side in sides]
+    return json.dumps(
+        {"annotations": annotations, "images": images, "categories": [{"id": 1, "name": "a"}]} | more
+    )
+
+
+@pytest.mark.parametrize(
+    "image_ids, images, part",
+    [
+        ([1], [(1, 100)], 50 / 100),
+        ([1], [("1", 100)], 50 / 100),
+        (["1"], [(1, 100)], 50 / 100),
+        ("none", [(7, 100)], 50 / 100),
+        ([3, 3], [(1, 100)], 50 / 100),
+        ([2], [(1, 100), (2, 200)], 50 / 200),
+        ([2], [], 50 / 400),
+    ],
+)
+def test_a_coco_image_gives_its_size(image_ids, images, part):
+    for region in read_layout(coco(image_ids, images), "auto", 400, 400).regions:
+        assert region.box == (0, 0, part, part)
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        (coco([3], [(1, 100), (2, 200)]), "None of the 2 images has the id of the annotations, 3"),
+        (coco(["1"], [(1, 100), (2, 200)]), "None of the 2 images has the id of the annotations, '1'"),
+        (coco("none", [(1, 100), (2, 200)]), "None of the 2 images has the id"),
+        (coco([1], [(1, 100), (1, 200)]), "2 of the 2 images have the id"),
+        (coco([[1]], [(1, 100)]), r"annotations\[0\].image_id should be a number"),
+        (coco([1], [({}, 100)]), r"images\[0\].id should be a number"),
+        (
+            coco([1], [], images=[{"id": 1, "width": 100}]),
+            r"images\[0\] gives the picture's width, but no height",
+        ),
+        (
+            coco([1], [], categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]),
+            r"categories\[1\] has the id 1",
+        ),
+        ('{"annos": [], "width": 100}', "gives the picture's width, but no height"),
+        ('{"annos": [], "height": 100}', "gives the picture's height, but no width"),
+        ('{"objects": [{"label": "a", "bbox": [0, 0, 9, 9]}], "height": 100}', "height, but no width"),
+    ],
+)
+def test_a_size_that_is_not_known_is_refused(text, told):
+    with pytest.raises(ValueError, match=told):
+        read_layout(text, "auto", 400, 400)
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ('{"regions": [{"phrase": "a", "phrase": "b", "box": [0, 0, 1, 1]}]}', "'phrase' twice"),
+        ('{"regions": [], "regions": []}', "'regions' twice"),
+        ('[{"phrase": "a", "box": [0, 0, 1, 1], "mask": 0}]', "mask should be a mask"),
+        ('[{"phrase": "a", "box": [0, 0, 1, 1], "mask": ""}]', "mask should be a mask"),
+        ('[{"phrase": "a", "box": [0, 0, 1, 1], "scribble": {}}]', "scribble should be a list"),
+        ('[{"phrase": "a", "box": [0, 0, 1, 1], "point": false}]', "point should be 2 numbers"),
+        ('[{"label": "a", "bbox": [0, 0, 1, 1], "strength": "2"}]', "strength should be a number"),
+        (
+            '[{"label": "a", "box_2d": [0, 0, 1, 1], "mask": "data:image/png;base64,"}]',
+            "mask is a picture as text",
+        ),
+        ('[{"label": "a", "bbox_2d": [0, 0, 100, 100]}]', "Set the format: qwen-1000.*now 512 x 512"),
+        (
+            '[{"label": "a", "bbox": [0, 0, 9, 9]}, {"label": "b", "bbox_2d": [0, 0, 100, 100]}]',
+            "item.0..bbox_2d should be",
+        ),
+        (
+            '[{"x": 0, "y": 0, "width": 9, "height": 9, "metadata": {"desc": ""}}]',
+            "says nothing of what is there",
+        ),
+        ('[{"x": 0, "y": 0, "width": 9, "height": 9, "metadata": 3}]', "metadata should be an object"),
+        ('[{"desc": "", "bbox": [0, 0, 9, 9]}]', "needs a phrase"),
+        ('{"compositional_deconstruction": []}', "should be an object with elements"),
+        (
+            '{"compositional_deconstruction": {"elements": []}, "style_description": 3}',
+            "style_description should be",
+        ),
+    ],
+)
+def test_what_would_be_dropped_is_refused(text, told):
+    with pytest.raises(ValueError, match=told):
+        read_layout(text)
+
+
+def test_qwens_pixels_are_told_by_numbers_beyond_a_thousand():
+    text = '[{"label": "a", "bbox_2d": [0, 0, 700, 1050]}, {"label": "b", "bbox_2d": [70, 0, 140, 210]}]'
+    a, b = read_layout(text, "auto", 1400, 2100).regions
+    assert a.box == (0, 0, 0.5, 0.5) and b.box == pytest.approx((0.05, 0, 0.1, 0.1))
+    with pytest.raises(ValueError, match="outside the image"):
+        read_layout(text, "auto", 1000, 1000)
+
+
+def test_elements_are_read_as_the_host_reads_them():
+    """Corners may run backwards, letters go before the description, and one element needs no list."""
+    sign = {
+        "type": "text",
+        "text": "OPEN",
+        "bbox": [600, 400, 200, 100],
+        "desc": "in red",
+        "color_palette": ["#f00"],
+    }
+    for text in (json.dumps(sign), json.dumps([sign]), json.dumps({"elements": [sign]})):
+        (region,) = read_layout(text).regions
+        assert region.phrase == 'the text "OPEN", in red'
+        assert region.box == (100 / 1000, 200 / 1000, 400 / 1000, 600 / 1000)
+    backwards = {"x": 320, "y": 240, "width": -160, "height": -120, "label": "a cup", "metadata": None}
+    (region,) = read_layout(json.dumps(backwards), "canvas", WIDTH, HEIGHT).regions
+    assert region == Region("a cup", (0.25, 0.25, 0.5, 0.5))
+
+
+MANY = {
+    "a list": lambda layouts: layouts,
+    "by name": lambda layouts: {str(index): layout for index, layout in enumerate(layouts)},
+    "under a name": lambda layouts: {"version": 3, "results": layouts},
+}
+
+
+@pytest.mark.parametrize("way", MANY)
+@pytest.mark.parametrize("form", ["deig-bench", "mig-bench", "instancediffusion", "deig"])
+def test_one_layout_of_many_is_chosen(form, way):
+    def layout(index):
+        regions = (Region(f"thing {index}", (0, 0, (index + 1) / 8, 1)),)
+        return json.loads(write_layout(Layout(regions, f"prompt {index}"), form))
+
+    text = json.dumps(MANY[way]([layout(index) for index in range(5)]))
+    for index in range(5):
+        for format in ("auto", form):
+            read = read_layout(text, format, index=index)
+            assert read.prompt == f"prompt {index}"
+            assert [region.phrase for region in read.regions] == [f"thing {index}"]
+            assert read.regions[0].box == (0, 0, (index + 1) / 8, 1)
+    for index in (5, -1, 10**9):
+        with pytest.raises(ValueError, match="holds 5 layouts, 0 to 4"):
+            read_layout(text, index=index)
+    with pytest.raises(ValueError, match="holds 5 layouts. Choose one with index, 0 to 4"):
+        read_layout(text)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_single_layout_has_the_index_0(form):
+    format, grid, write = FORMS[form]
+    text = write([("the ground", [0, 0, *grid])])
+    for name in (format, "lines") if form == "lines" else (format,):
+        assert (
+            read_layout(text, name, WIDTH, HEIGHT, 0).regions
+            == read_layout(text, name, WIDTH, HEIGHT).regions
+        )
+        with pytest.raises(ValueError, match="There is no layout 1: the text holds one layout"):
+            read_layout(text, name, WIDTH, HEIGHT, 1)
+
+
+def test_errors_in_one_of_many_say_which():
+    text = '[{"segment": []}, {"segment": [{"label": "a", "bbox": [0, 0, 2, 1]}]}]'
+    with pytest.raises(ValueError, match=r"Layout 1: segment\[0\]: .*outside"):
+        read_layout(text, index=1)
+    assert read_layout(text, index=0).regions == ()
+
+
+def test_a_deig_bench_prompt_is_its_descriptions():
+    """As the reference's evaluation makes it; the entry's caption is the COCO picture's."""
+    instances = [
+        {"category": "c", "bbox": [0, 0, 1, 1], "description": words} for words in ("a red cup", "a dog")
+    ]
+    entry = {"image_id": 1, "file_name": "1.jpg", "caption": "people on skis", "instances": instances}
+    assert read_layout(json.dumps({"results": [entry]})).prompt == "a red cup, a dog"
+    assert read_layout(json.dumps(entry | {"prompt": "a shelf"})).prompt == "a shelf"
+    assert read_layout(json.dumps(entry | {"prompt": ""})).prompt == ""
+
+
+# The two of InstanceDiffusion's twelve demo files that need it have such boxes: x to 1.49, and no area.
+BEYOND = [[0, 228, 763, 125], [0, 512, 0, 0], [-50, -50, 100, 100], [600, 0, 10, 10], [10, 10, 20, 20]]
+CUT = [(0, 228, 512, 353), None, (0, 0, 50, 50), None, (10, 10, 30, 30)]
+
+
+def beyond(form):
+    entries = [(f"thing {index}", box) for index, box in enumerate(BEYOND)]
+    match form:
+        case "instancediffusion":
+            annos = [{"caption": phrase, "bbox": box} for phrase, box in entries]
+            return json.dumps({"width": 512, "height": 512, "annos": annos})
+        case "coco":
+            annotations = [{"category_id": index, "bbox": box} for index, box in enumerate(BEYOND)]
+            names = [{"id": index, "name": phrase} for index, (phrase, _) in enumerate(entries)]
+            return json.dumps({"annotations": annotations, "categories": names})
+        case "llm":
+            return json.dumps([{"label": phrase, "bbox": box} for phrase, box in entries])
+        case "pairs":
+            return str(entries)
+    corners = [(phrase, [x, y, x + w, y + h]) for phrase, (x, y, w, h) in entries]
+    match form:
+        case "qwen-pixels":
+            return json.dumps([{"label": phrase, "bbox_2d": box} for phrase, box in corners])
+        case "lines":
+            return "\n".join(f"{phrase}: {box}" for phrase, box in corners)
+        case "canvas":
+            return json.dumps([canvas_box(phrase, *box) for phrase, box in corners])
+        case "elements":
+            return json.dumps(
+                [element(phrase, *(edge * 1000 / 512 for edge in box)) for phrase, box in corners]
+            )
+        case "gemini":
+            grid = [(phrase, [box[at] * 1000 / 512 for at in (1, 0, 3, 2)]) for phrase, box in corners]
+            return json.dumps([{"label": phrase, "box_2d": box} for phrase, box in grid])
+        case "qwen-1000":
+            grid = [(phrase, [edge * 1000 / 512 for edge in box]) for phrase, box in corners]
+            return json.dumps([{"label": phrase, "bbox_2d": box} for phrase, box in grid])
+    fractions = [(phrase, [edge / 512 for edge in box]) for phrase, box in corners]
+    match form:
+        case "deig":
+            return json.dumps({"regions": [{"phrase": phrase, "box": box} for phrase, box in fractions]})
+        case "deig-bench":
+            return json.dumps(
+                {"instances": [{"description": phrase, "bbox": box} for phrase, box in fractions]}
+            )
+        case "mig-bench":
+            return json.dumps({"segment": [{"label": phrase, "bbox": box} for phrase, box in fractions]})
+        case "lines, fractions":
+            return "\n".join(f"{phrase}: {box}" for phrase, box in fractions)
+
+
+EDGED = ("deig", "instancediffusion", "coco", "deig-bench", "mig-bench", "elements", "canvas", "qwen-pixels")
+EDGED += ("qwen-1000", "gemini", "llm", "lines", "lines, fractions", "pairs")
+
+
+@pytest.mark.parametrize("form", EDGED)
+def test_edges_outside_the_picture_are_refused_or_cut(form):
+    format = form if form.startswith("qwen") else "auto"
+    with pytest.raises(ValueError, match="outside the image|neither all fractions nor all pixels|no area"):
+        read_layout(beyond(form), format, 512, 512)
+    layout = read_layout(beyond(form), format, 512, 512, edges="clip")
+    kept = [(f"thing {index}", box) for index, box in enumerate(CUT) if box]
+    assert [region.phrase for region in layout.regions] == [phrase for phrase, _ in kept]
+    for region, (_, box) in zip(layout.regions, kept, strict=True):
+        assert region.box == pytest.approx([edge / 512 for edge in box], abs=1e-9)
+    assert layout.report.startswith("2 boxes were cut at the picture's edge; 2 without area")
+
+
+def test_there_are_two_ways_with_edges():
+    with pytest.raises(ValueError, match="edges is 'wrap'"):
+        read_layout("a: 0 0 1 1", edges="wrap")
+
+
+def masked(size, counts):
+    return {"phrase": "a", "box": [0, 0, 1, 1], "mask": {"size": size, "counts": counts}}
+
+
+def test_masks_of_a_layout_are_limited_together():
+    """16 masks of 8192 x 8192 in a kilobyte of text took 4 GB; each alone is in bounds."""
+    whole = masked([8192, 8192], [0, 8192 * 8192])
+    assert len(json.dumps([whole] * 16)) < 2000
+    with pytest.raises(
+        ValueError, match=f"have {16 * 8192 * 8192} pixels together; {MOST_PIXELS_IN_ALL} are the most"
+    ):
+        read_layout(json.dumps([whole] * 16))
+    most = MOST_PIXELS_IN_ALL // 8192**2
+    regions = read_layout(json.dumps([whole] * most)).regions
+    held = sum(region.mask.runs.nbytes for region in regions)
+    assert len(regions) == most and held < 1000, "kept as run lengths until they are used"
+    assert all(region.mask.bounding_box() == (0, 0, 1, 1) for region in regions)
+
+
+@pytest.mark.parametrize("size", [[2.9, 4], [2, 4.5], [1e-3, 8], [True, 8], ["2", 4]])
+def test_a_mask_has_whole_numbers_of_pixels(size):
+    with pytest.raises(ValueError, match=r"regions\[0\].mask.size"):
+        read_layout(json.dumps([masked(size, [0, 8])]))
+    assert read_layout(json.dumps([masked([2.0, 4], [0, 8])])).regions[0].mask.size == (2, 4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=12), st.integers(1, 12))
+def test_run_lengths_are_the_mask_that_they_stand_for(runs, height):
+    runs[-1] += -sum(runs) % height
+    if not any(runs[1::2]):
+        return
+    width = sum(runs) // height
+    mask = read_layout(json.dumps([masked([height, width], runs)])).regions[0].mask
+    inside = [at % 2 for at, run in enumerate(runs) for _ in range(run)]
+    expected = [[inside[column * height + row] for column in range(width)] for row in range(height)]
+    assert mask.values.tolist() == expected
+    assert mask.bounding_box() == Mask(np.array(expected, dtype=np.float32)).bounding_box()
+    assert mask.size == (height, width)
+
+
+sides = st.floats(LEAST_SIDE, 1e-3)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.floats(0, 0.99), st.floats(0, 0.99), sides, sides)
+@pytest.mark.parametrize("format", ["deig", "instancediffusion", "coco", "deig-bench", "mig-bench"])
+def test_the_thinnest_box_is_read_again(format, x, y, width, height):
+    """Rounded to so many places, a thin box came back without area, and was refused."""
+    region = Region("a thread", (x, y, x + width, y + height))
+    (again,) = read_layout(write_layout(Layout((region,)), format, 776, 520), format).regions
+    assert again.box == pytest.approx(region.box, abs=1e-9)
+    with pytest.raises(ValueError, match="no area"):
+        Region("a thread", (x, y, x + 0.9 * LEAST_SIDE, 1))
+
+
+LONG = "long " * 20_000
+
+
+@pytest.mark.parametrize(
+    "text, format",
+    [
+        (json.dumps({"regions": [{LONG: 1}]}), "auto"),
+        (json.dumps({"regions": [], LONG: 1}), "auto"),
+        (json.dumps({"regions": [{"phrase": LONG, "box": [0, 0, 2, 1]}]}), "auto"),
+        (json.dumps({"regions": [{"phrase": " " * 90_000, "box": [0, 0, 1, 1]}]}), "auto"),
+        (json.dumps({"regions": [{"phrase": LONG + "\ud800", "box": [0, 0, 1, 1]}]}), "auto"),
+        (json.dumps({LONG: {"bbox": 1}, "annos": []}), "auto"),
+        (f'{{"{LONG}": 1, "{LONG}": 2}}', "auto"),
+        (json.dumps({LONG: {"segment": []}, "b" + LONG: {"a": LONG}}), "auto"),
+        (LONG, "auto"),
+        (LONG + ": 1 2 3", "lines"),
+        (f'("a", [1, 2, 30, 40]), {LONG} [1, 2, 3, 4]', "auto"),
+        (f'("{LONG}", [0, 0, 900, 900])', "auto"),
+        ("[]", LONG),
+        (json.dumps([{"label": "a", "bbox": [LONG] * 4}]), "auto"),
+        (json.dumps([{"label": "a", "bbox": [[LONG]] * 3}]), "auto"),
+    ],
+    ids=range(15),
+)
+def test_messages_cut_what_they_quote(text, format):
+    with pytest.raises(ValueError) as refused:
+        read_layout(text, format)
+    assert len(str(refused.value)) < 700
+
+
+def test_a_phrase_is_whole_characters():
+    """A lone surrogate is a TypeError of the tokenizer, much later and with no word of where it came from."""
+    with pytest.raises(ValueError, match="'a .*' has half a character"):
+        Region("a \ud83d", (0, 0, 1, 1))
+    assert fields.whole("\U0001f600", "here") == "\U0001f600"
+    assert read_layout('("\\ud83d\\ude00", [0, 0, 1, 1])').regions[0].phrase == "\U0001f600"

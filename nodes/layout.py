@@ -1,12 +1,17 @@
 """Nodes that bring regions in, show them and write them out."""
 
+import logging
+
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
 from ..deig_core.regions.draw import draw_regions
+from ..deig_core.regions.edges import EDGES
 from ..deig_core.regions.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
 from .types import CATEGORY, RegionsType, also_found_as
+
+log = logging.getLogger(__name__)
 
 EMPTY_LAYOUT = write_layout(Layout(()))
 
@@ -15,9 +20,13 @@ FORMAT_TOOLTIP = (
     "deig: this pack's JSON, corners in fractions. "
     "instancediffusion, coco: x y width height in pixels of the text's own width and height, else of the node's. "
     "deig-bench, mig-bench: corners in fractions. "
+    "elements, gemini: y x y x of 0 to 1000, as ComfyUI's Build JSON Prompt and Gemini write them. "
+    "canvas: ComfyUI's box canvas, in pixels of width x height. "
+    "qwen-1000: bbox_2d of 0 to 1000; qwen-pixels: bbox_2d in pixels of width x height, which must be those of the "
+    "picture that the model saw. auto never guesses between the two. "
     'llm: ("a red car", [x, y, width, height]) or JSON objects with bbox. '
     "lines: 'a red car: x1 y1 x2 y2', one region a line. "
-    "These last two are in fractions if every box lies in 0 to 1, in pixels if every box lies in width x height and "
+    "llm and lines are in fractions if every box lies in 0 to 1, in pixels if every box lies in width x height and "
     "is 2 pixels or more each way; anything else is refused, not guessed."
 )
 
@@ -91,7 +100,7 @@ class RegionsFromText(io.ComfyNode):
                 "regional prompt", "layout", "bounding boxes", "JSON", "COCO", "annotations", "language model"
             ),
             description="Reads regions from the editor's JSON, InstanceDiffusion, COCO, DEIG-Bench or MIG-Bench "
-            "annotations, a language model's layout, or one line a region.",
+            "annotations, ComfyUI's box canvas, a language or vision model's layout, or one line a region.",
             inputs=[
                 io.String.Input(
                     "text",
@@ -109,19 +118,44 @@ class RegionsFromText(io.ComfyNode):
                 height_input(
                     "Height of the picture in pixels, for boxes in pixels whose text does not give it."
                 ),
+                # Optional, so that workflows saved before they were there go on running.
+                io.Int.Input(
+                    "index",
+                    default=-1,
+                    min=-1,
+                    max=1_000_000,
+                    optional=True,
+                    tooltip="Which layout of a text that holds many, such as a benchmark's whole file, counted from 0. "
+                    "-1: the text holds one, and a file of many is refused, saying how many.",
+                ),
+                io.Combo.Input(
+                    "edges",
+                    options=list(EDGES),
+                    default=EDGES[0],
+                    optional=True,
+                    tooltip="A box that reaches beyond the picture. refuse: an error that names it. clip: it is cut at "
+                    "the picture's edge; what then has no area is left out, and the report says how many of each.",
+                ),
             ],
             outputs=[
                 RegionsType.Output("regions", display_name="regions", tooltip="The regions, back to front."),
                 io.String.Output(
                     "prompt", tooltip="The text's prompt for the whole picture; empty if it has none."
                 ),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="How many boxes were cut at the picture's edge, and which were left out; empty if none.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, text, format, width, height):
-        read = read_layout(text, format, width, height)
-        return io.NodeOutput(read.regions, read.prompt)
+    def execute(cls, text, format, width, height, index=-1, edges=EDGES[0]):
+        read = read_layout(text, format, width, height, None if index < 0 else index, edges)
+        if read.report:
+            log.warning("DEIG: %s", read.report)
+        return io.NodeOutput(read.regions, read.prompt, read.report)
 
 
 class RegionsToText(io.ComfyNode):
@@ -170,9 +204,9 @@ class PreviewRegions(io.ComfyNode):
             category=CATEGORY,
             **also_found_as("layout", "draw bounding boxes", "show boxes", "area", "mask"),
             description="Draws the regions as the editor shows them: boxes, order, phrases and colours, over "
-            "an image or a plain ground. Marks show the cells of the coarsest token grid (64 pixels) in "
-            "which the model lets the picture and a region see each other: dots where the region itself is, "
-            "rings where the model grows its place there.",
+            "an image or a plain ground. Marks show the cells of the coarsest token grid (64 pixels; for small "
+            "pictures a finer one) in which the model lets the picture and a region see each other: dots where the "
+            "region itself is, rings where the model grows its place there.",
             inputs=[
                 RegionsType.Input("regions", tooltip="The regions to draw. Later ones lie in front."),
                 width_input(
@@ -191,7 +225,8 @@ class PreviewRegions(io.ComfyNode):
                 io.Image.Output(
                     "preview",
                     display_name="image",
-                    tooltip="The drawing, at least 512 pixels on its shorter side.",
+                    tooltip="The drawing. Small pictures are enlarged to 512 pixels on the shorter side or more, as "
+                    "far as the longer one stays within 8192.",
                 )
             ],
         )

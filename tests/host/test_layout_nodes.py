@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import threading
 
 import numpy as np
 import pytest
 import torch
-from aiohttp import web
+from aiohttp import ClientError, web
 from aiohttp.test_utils import TestClient, TestServer
 from deig_pack.deig_core.regions.region import Region
+from deig_pack.nodes import layout_route
 from deig_pack.nodes.layout import EMPTY_LAYOUT, PreviewRegions, RegionEditor, RegionsFromText, RegionsToText
 from deig_pack.nodes.layout_route import answer
 
@@ -16,13 +18,37 @@ CUP = Region("a cup", (0.25, 0.5, 0.75, 1.0))
 
 
 def test_text_to_regions_and_back():
-    regions, prompt = RegionsFromText.execute(
+    regions, prompt, report = RegionsFromText.execute(
         'Sure!\n```json\n[{"label": "a cup", "bbox": [128, 128, 256, 128]}]\n```', "auto", 512, 256
     )
-    assert regions == (CUP,) and prompt == ""
+    assert regions == (CUP,) and prompt == "" and report == ""
     (text,) = RegionsToText.execute(regions, "a table", 640, 480, "coco").args
     assert json.loads(text)["annotations"][0]["bbox"] == [160, 240, 320, 240]
-    assert tuple(RegionsFromText.execute(text, "coco", 1, 1)) == ((CUP,), "a table")
+    assert tuple(RegionsFromText.execute(text, "coco", 1, 1)) == ((CUP,), "a table", "")
+
+
+def test_one_of_many_layouts_is_chosen_and_cut(caplog):
+    file = json.dumps(
+        {
+            "results": [
+                {"instances": []},
+                {
+                    "instances": [{"bbox": [0.25, 0.5, 0.75, 1.5], "description": "a cup"}],
+                    "caption": "people",
+                },
+            ]
+        }
+    )
+    assert tuple(RegionsFromText.execute(file, "auto", 8, 8, 1, "clip")) == (
+        (CUP,),
+        "a cup",
+        "1 box was cut at the picture's edge.",
+    )
+    assert "1 box was cut" in caplog.text
+    with pytest.raises(ValueError, match="Layout 1: .*outside"):
+        RegionsFromText.execute(file, "auto", 8, 8, 1)
+    with pytest.raises(ValueError, match="holds 2 layouts.*index, 0 to 1"):
+        RegionsFromText.execute(file, "auto", 8, 8)
 
 
 def test_bad_text_is_refused_with_place_and_reason():
@@ -53,15 +79,25 @@ def test_the_preview_is_an_image_over_what_is_wired(comfy_host):
     assert np.isclose(over.max(), 1)
 
 
-def ask(body):
-    async def asked():
-        app = web.Application()
+async def asked_of(client, body, **headers):
+    reply = await client.post("/deig/read_layout", data=body, headers=headers)
+    return reply.status, await reply.json()
+
+
+def with_route(work):
+    """Run `await work(client)` against the route in a server of its own."""
+
+    async def run():
+        app = web.Application(client_max_size=100 << 20)  # as the host sets it by default
         app.router.add_post("/deig/read_layout", answer)
         async with TestClient(TestServer(app)) as client:
-            reply = await client.post("/deig/read_layout", data=body)
-            return reply.status, await reply.json()
+            return await work(client)
 
-    return asyncio.run(asked())
+    return asyncio.run(run())
+
+
+def ask(body, **headers):
+    return with_route(lambda client: asked_of(client, body, **headers))
 
 
 def test_the_route_reads_any_form():
@@ -70,16 +106,97 @@ def test_the_route_reads_any_form():
     assert json.loads(reply["layout"])["regions"][0]["box"] == [0.25, 0.5, 0.75, 1.0]
 
 
+def asking(text):
+    return json.dumps({"text": text, "width": 8, "height": 8})
+
+
+JSON = "application/json"
+
+
 @pytest.mark.parametrize(
-    "body",
+    "body, told",
     [
-        "{",
-        "[]",
-        "{}",
-        '{"text": "a cup", "width": 8, "height": 8}',
-        '{"text": "", "width": null, "height": 8}',
+        ("{", "no JSON"),
+        ("", "no JSON"),
+        ("[]", "object with text, width and height"),
+        ("{}", "text should be a layout as text, but it is missing"),
+        (asking(5), "text should be a layout as text, but it is 5"),
+        (asking("a cup"), "line 1 should read"),
+        ('{"text": "a: 0 0 1 1", "width": null, "height": 8}', "width should be a number, but it is missing"),
+        ('{"text": "a: 0 0 1 1", "width": true, "height": 8}', "width should be a number, but it is True"),
+        (
+            '{"text": "a: 0 0 1 1", "width": 8, "height": 1%s}' % ("0" * 400),
+            "height is a number of very many",
+        ),
+        ('{"text": "a: 0 0 1 1", "width": 8, "height": 1%s}' % ("0" * 9000), "too many digits"),
+        ('{"text": "a: 0 0 1 1", "width": 8, "height": NaN}', "height is nan"),
+        ('{"text": "a: 0 0 1 1", "width": 0, "height": 8}', "more than 0 pixels"),
+        ("[" * 50_000, "nested too deeply"),
+        ("[" * 200_000, "more than 50000 brackets"),
+        (asking("[" * 49_000), "line 1 should read"),
+        (asking('{"a":' * 49_000), "nested too deeply"),
+        (b"\xff\xfe{}", "no UTF-8"),
+        (asking("a" * 5_000_000), "too long for the editor"),
     ],
+    ids=range(18),
 )
-def test_the_route_says_what_is_wrong(body):
+def test_the_route_says_what_is_wrong(body, told):
     status, reply = ask(body)
-    assert status == 400 and reply["error"]
+    assert status == 400 and told in reply["error"]
+    assert len(reply["error"]) < 400, "a message is for a person"
+
+
+def test_the_route_takes_utf_8_alone():
+    body = json.dumps({"text": "a cup: 0 0 1 1", "width": 8, "height": 8})
+    for charset in ("klingon", "utf-16"):
+        status, reply = ask(body, **{"Content-Type": f"{JSON}; charset={charset}"})
+        assert status == 400 and charset in reply["error"]
+    assert ask(body, **{"Content-Type": f"{JSON}; charset=UTF-8"})[0] == 200
+    status, reply = ask(body.encode(), **{"Content-Type": JSON, "Content-Encoding": "gzip"})
+    assert status == 400
+
+
+def test_a_body_of_unknown_length_ends_at_the_limit():
+    taken = []
+
+    async def endless():
+        for _ in range(100):
+            taken.append(1)
+            yield b" " * (1 << 20)
+            await asyncio.sleep(0)
+
+    async def work(client):
+        try:
+            return await asked_of(client, endless())
+        except (ClientError, ConnectionError):
+            return 400, {"error": "too long for the editor"}  # the server may hang up before all was sent
+
+    status, reply = with_route(work)
+    assert status == 400 and "too long for the editor" in reply["error"]
+    assert len(taken) < 60
+
+
+def test_one_client_is_read_for_one_at_a_time_and_others_go_on(monkeypatch):
+    """While a layout is read, the loop answers; the same client's next waits until it is done."""
+    at_once, most = [], []
+    go = threading.Event()
+
+    def slow(body):
+        at_once.append(body)
+        most.append(len(at_once))
+        assert go.wait(30)
+        at_once.remove(body)
+        return "{}"
+
+    async def work(client):
+        asks = [asyncio.ensure_future(asked_of(client, b"{}")) for _ in range(3)]
+        while not at_once:
+            await asyncio.sleep(0.01)
+        # The loop is free: a request that is refused before it is read is answered meanwhile.
+        assert (await asked_of(client, b"{}", **{"Content-Type": f"{JSON}; charset=klingon"}))[0] == 400
+        go.set()
+        return await asyncio.gather(*asks)
+
+    monkeypatch.setattr(layout_route, "_read", slow)
+    assert with_route(work) == [(200, {})] * 3
+    assert most == [1, 1, 1]

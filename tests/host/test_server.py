@@ -1,10 +1,14 @@
 """The pack in a real server, over HTTP as the frontend speaks to it; and the server's own ending."""
 
 import copy
+import json
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -136,6 +140,76 @@ def test_interrupting_stops_the_run_and_leaves_the_server_well(comfy_server, gra
 
     graph["sampler"]["inputs"]["steps"] = 1
     assert set(comfy_server.run(graph).outputs) == {PICTURE, LAYOUT}
+
+
+# What held the server up once, or broke the route: each a body for POST /deig/read_layout.
+def asking(text, **size):
+    return json.dumps({"text": text, "width": 512, "height": 512} | size).encode()
+
+
+HARD_TO_READ = {
+    "blanks after a pair": asking('("a",(1)' + " " * 32_000 + "x"),
+    "a million blanks": asking('("a",(1)' + " " * 1_000_000 + "x"),
+    "pairs by the line": asking('("a",[0,0,1,1])\n' * 54_000),
+    "image ids": asking(
+        json.dumps({"annotations": [{"image_id": i} for i in range(45_000)], "categories": []})
+    ),
+    "image ids that are lists": asking(
+        json.dumps({"annotations": [{"image_id": [i]} for i in range(40_000)], "categories": []})
+    ),
+    "a width of 400 digits": asking("a: 0 0 1 1", width=10**400),
+    "brackets": b"[" * 200_000,
+    "brackets in the text": asking("[" * 200_000),
+    "too long": asking("a" * 20_000_000),
+    "as many regions as fit": asking("a cup: 0 0 1 1\n" * 60_000),
+    "as much JSON as fits": asking("[" + "[]," * 49_000 + '{"label": "a", "bbox": [0, 0, 9, 9]}]'),
+    "as many numbers as fit": asking('{"regions": [' + "1," * 500_000 + "1]}"),
+    "more than fits": asking("a cup: 0 0 1 1\n" * 80_000),
+    "masks": asking(
+        json.dumps(
+            [{"phrase": "a", "box": [0, 0, 1, 1], "mask": {"size": [8192, 8192], "counts": [0, 8192 * 8192]}}]
+            * 16
+        )
+    ),
+}
+
+
+def longest_answer(server, name, body, headers=None):
+    """The longest time, in seconds, that another route takes while the server reads a body; and its status."""
+    request = urllib.request.Request(f"http://{server.address}/deig/read_layout", body, headers or {})
+
+    def asked():
+        try:
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                return reply.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except (urllib.error.URLError, ConnectionError):
+            return "hung up"  # before it took a body that is too long
+
+    times = []
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(asked)
+        while not asking.done() or not times:
+            before = time.monotonic()
+            server.get("/system_stats")
+            times.append(time.monotonic() - before)
+        print(
+            f"{name}: {len(body)} bytes, answered {asking.result()}; another route took {max(times):.3f} s at most"
+        )
+        return max(times), asking.result()
+
+
+@pytest.mark.parametrize("name", HARD_TO_READ)
+def test_reading_a_layout_holds_nobody_up(comfy_server, name):
+    waited, status = longest_answer(comfy_server, name, HARD_TO_READ[name])
+    assert waited <= 1
+    assert status in (200, 400) or (name in ("too long", "more than fits") and status == "hung up")
+
+
+def test_an_unknown_charset_is_refused_in_words(comfy_server):
+    headers = {"Content-Type": "application/json; charset=klingon"}
+    assert longest_answer(comfy_server, "an unknown charset", asking("a: 0 0 1 1"), headers)[1] == 400
 
 
 FAILING_HOST = "import sys; print('no such option'); sys.exit(3)"

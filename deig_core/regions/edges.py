@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .region import EDGE_TOLERANCE
+from .region import EDGE_TOLERANCE, LEAST_SIDE
 
 Box = tuple[float, float, float, float]
 
@@ -33,7 +33,7 @@ class EdgeCutter:
         if self.edges == "refuse":
             return box
         x0, y0, x1, y1 = fitted = tuple(min(max(edge, 0.0), 1.0) for edge in box)
-        if x1 <= x0 or y1 <= y0:
+        if min(x1 - x0, y1 - y0) < LEAST_SIDE:
             self.left_out.append(place)
             return None
         self.cut += any(abs(a - b) > EDGE_TOLERANCE for a, b in zip(box, fitted, strict=True))

@@ -16,7 +16,8 @@ NUMBER = r"[-+]?\.?\d[\w.%]*(?:(?<=[eE])[-+]\d+)?|[-+]?\b(?:nan|inf|none|null)\b
 PART = rf"(?:[\"']?\b(?:{NAMES})\b[\"']?\s*[=:]\s*)?(?:{NUMBER})"
 # Before the first number a quoted name would be the phrase itself: ("x": 10, 20, 30, 40).
 FIRST_PART = rf"(?:\b(?:{NAMES})\s*[=:]\s*)?(?:{NUMBER})"
-BOX = re.compile(rf"(?<![\w.%]){FIRST_PART}(?:(?:\s*[,;]\s*|[ \t]+){PART}){{3,63}}", re.IGNORECASE)
+# The first condition is no more than the others ask, and passes over blanks and marks five times as fast.
+BOX = re.compile(rf"(?=[-+.\w])(?<![\w.%]){FIRST_PART}(?:(?:\s*[,;]\s*|[ \t]+){PART}){{3,63}}", re.IGNORECASE)
 
 # For each mark that may end a quoted phrase those that may begin it.
 QUOTES = {'"': '"', "'": "'", "`": "`", "”": "“„”", "“": "„“", "’": "‘‚’", "‘": "‚‘", "»": "«", "«": "»"}

@@ -17,10 +17,10 @@ UNET_PARAMETERS = 859_520_964
 def adapter_shapes() -> Shapes:
     shapes: Shapes = {}
     for block, width in FUSER_WIDTHS.items():
-        shapes |= _fuser(f"{block}.transformer_blocks.0.fuser", width)
+        shapes |= fuser(f"{block}.transformer_blocks.0.fuser", width)
     shapes |= {"position_net.null_positive_feature": (768,), "position_net.null_position_feature": (64,)}
     for layer, out, into in ((0, 512, 832), (2, 512, 512), (4, 768, 512)):
-        shapes |= _linear(f"position_net.linears.{layer}", out, into)
+        shapes |= linear(f"position_net.linears.{layer}", out, into)
     shapes |= {"IDE.connector.latents": (16, 768)}
     for name, into in (
         ("time_embedding.linear_1", 320),
@@ -28,7 +28,7 @@ def adapter_shapes() -> Shapes:
         ("connector.time_aware_linear", 768),
         ("connector.proj_in", 2048),
     ):
-        shapes |= _linear(f"IDE.{name}", 768, into)
+        shapes |= linear(f"IDE.{name}", 768, into)
     for layer in range(6):
         shapes |= _ide_layer(f"IDE.connector.perceiver_blocks.{layer}")
     return shapes
@@ -41,18 +41,16 @@ def unet_shapes() -> Shapes:
     return {f"input_blocks.1.0.in_layers.{i}.weight": (side, side) for i, side in enumerate(sides)}
 
 
-def _linear(name: str, out: int, into: int) -> Shapes:
+def linear(name: str, out: int, into: int) -> Shapes:
     return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
 
 
-def _fuser(name: str, width: int) -> Shapes:
+def fuser(name: str, width: int) -> Shapes:
     shapes: Shapes = {f"{name}.alpha_attn": (), f"{name}.alpha_dense": ()}
-    shapes |= _linear(f"{name}.linear", width, 768)
+    shapes |= linear(f"{name}.linear", width, 768)
     shapes |= {f"{name}.attn.{layer}.weight": (width, width) for layer in ("to_q", "to_k", "to_v")}
-    shapes |= _linear(f"{name}.attn.to_out.0", width, width)
-    shapes |= _linear(f"{name}.ff.net.0.proj", 8 * width, width) | _linear(
-        f"{name}.ff.net.2", width, 4 * width
-    )
+    shapes |= linear(f"{name}.attn.to_out.0", width, width)
+    shapes |= linear(f"{name}.ff.net.0.proj", 8 * width, width) | linear(f"{name}.ff.net.2", width, 4 * width)
     for norm in ("norm1", "norm2"):
         shapes |= {f"{name}.{norm}.weight": (width,), f"{name}.{norm}.bias": (width,)}
     return shapes
@@ -64,9 +62,9 @@ def _ide_layer(name: str) -> Shapes:
         shapes |= {
             f"{name}.{attention}.in_proj_weight": (2304, 768),
             f"{name}.{attention}.in_proj_bias": (2304,),
-            **_linear(f"{name}.{attention}.out_proj", 768, 768),
+            **linear(f"{name}.{attention}.out_proj", 768, 768),
         }
-    shapes |= _linear(f"{name}.mlp.c_fc", 3072, 768) | _linear(f"{name}.mlp.c_proj", 768, 3072)
+    shapes |= linear(f"{name}.mlp.c_fc", 3072, 768) | linear(f"{name}.mlp.c_proj", 768, 3072)
     for norm in ("ln_0", "ln_1", "ln_2", "ln_ff"):
-        shapes |= _linear(f"{name}.{norm}.linear", 1536, 768)
+        shapes |= linear(f"{name}.{norm}.linear", 1536, 768)
     return shapes

@@ -1,9 +1,12 @@
 """The adapter's file: reading it from the released checkpoint, and writing a small one.
 
     python -m deig_core.files.checkpoint model.pth deig.safetensors --dtype fp16
+    python -m deig_core.files.checkpoint instancediffusion_sd15.pth instancediffusion.safetensors --dtype fp16
 
-The released `model.pth` holds a whole UNet beside the adapter. The UNet's own weights were frozen in
-training, so the fusers, the position net and the IDE are all that DEIG needs.
+The released `model.pth` of DEIG holds a whole UNet beside the adapter, and InstanceDiffusion's two of them and all
+that its training needs to go on. The UNet's own weights were frozen in training, so the fusers, the position net and
+the IDE are all that DEIG needs, and the fusers, the position net and ScaleU all that InstanceDiffusion needs.
+InstanceDiffusion's three split files count as one, whichever of them is named.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from .split_files import split_adapter
 from .tensor_files import TensorFile, open_tensors, read_state_dict, write_safetensors
 
 __all__ = ["AdapterSource", "open_adapter", "read_adapter", "read_state_dict", "write_adapter"]
@@ -24,7 +28,7 @@ __all__ = ["AdapterSource", "open_adapter", "read_adapter", "read_state_dict", "
 _ADAPTER_KEY = re.compile(
     r"(?P<prefix>(?:.*?\.)?)"
     r"(?P<name>(?:(?:input_blocks|middle_block|output_blocks)\.(?:\d+\.)*transformer_blocks\.\d+\.fuser"
-    r"|position_net|IDE)\..+)"
+    r"|position_net|IDE)\..+|scaleu_[bs]_\d+)"
 )
 
 # What a file without an adapter may be, by a name in it; the first that fits is said.
@@ -42,9 +46,11 @@ _LOOKS = (
 )
 
 _WHAT_TO_GET = (
-    "Take DEIG's released model.pth, or a .safetensors made from it with "
-    "`python -m deig_core.files.checkpoint`."
+    "Take DEIG's released model.pth, InstanceDiffusion's instancediffusion_sd15.pth or its three split files, or a "
+    ".safetensors made from any of them with `python -m deig_core.files.checkpoint`."
 )
+
+DEIG, INSTANCE_DIFFUSION = "DEIG", "InstanceDiffusion"
 
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -52,18 +58,36 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """An adapter's tensors as they lie in a file: `names` gives, for the adapter's name, the file's."""
+    """An adapter's tensors as they lie in its file, or its files.
 
-    file: TensorFile
-    names: dict[str, str]
+    Args:
+        system: whose adapter it is, DEIG or INSTANCE_DIFFUSION.
+        path: the file that was asked for.
+        places: for the adapter's name of each tensor, the file it lies in and its name there.
+    """
+
+    system: str
+    path: Path
+    places: dict[str, tuple[TensorFile, str]]
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
-        return self.file.read(self.names[name], dtype)
+        file, key = self.places[name]
+        return file.read(key, dtype)
+
+    def read_all(self, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+        return {name: self.read(name, dtype) for name in self.places}
 
     def layout(self, dtype: torch.dtype | None = None) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """name -> type (`dtype`, or else the file's own) and shape."""
-        windows = {name: self.file.window(key) for name, key in self.names.items()}
+        windows = {name: file.window(key) for name, (file, key) in self.places.items()}
         return {name: (dtype or window.dtype, window.shape) for name, window in windows.items()}
+
+    @property
+    def total(self) -> int:
+        """How many tensors its files have."""
+        return sum(
+            len(file.entries) for file in {file.path: file for file, _ in self.places.values()}.values()
+        )
 
 
 def open_adapter(path: str | Path) -> AdapterSource:
@@ -73,6 +97,19 @@ def open_adapter(path: str | Path) -> AdapterSource:
         ValueError: where the file cannot be read or has no adapter in it, saying what it looks like.
     """
     file = open_tensors(path)
+    places = split_adapter(file)
+    system = INSTANCE_DIFFUSION
+    if places is None:
+        names = _adapter_names(file)
+        system = _system_of(names, file)
+        places = {name: (file, key) for name, key in names.items()}
+    for name, (own, key) in places.items():
+        _check_float(own, name, key)
+    return AdapterSource(system, file.path, places)
+
+
+def _adapter_names(file: TensorFile) -> dict[str, str]:
+    """Return the file's names by the adapter's."""
     found: dict[str, dict[str, str]] = {}
     for key in file.entries:
         if match := _ADAPTER_KEY.fullmatch(key):
@@ -83,15 +120,18 @@ def open_adapter(path: str | Path) -> AdapterSource:
         raise ValueError(
             f"{file.path} holds more than one adapter, under the prefixes {sorted(found)}. Keep one of them."
         )
-    (names,) = found.values()
-    if not any(name.startswith("IDE.") for name in names):
-        raise ValueError(
-            f"{file.path} has {len(names)} grounding tensors but no Instance Detail Extractor (IDE.*): it "
-            f"looks like a GLIGEN or InstanceDiffusion checkpoint. {_WHAT_TO_GET}"
-        )
-    for name, key in names.items():
-        _check_float(file, name, key)
-    return AdapterSource(file, names)
+    return next(iter(found.values()))
+
+
+def _system_of(names: dict[str, str], file: TensorFile) -> str:
+    if any(name.startswith("IDE.") for name in names):
+        return DEIG
+    if any(name.startswith(("scaleu_", "position_net.linears_list.")) for name in names):
+        return INSTANCE_DIFFUSION
+    raise ValueError(
+        f"{file.path} has {len(names)} grounding tensors but neither an Instance Detail Extractor (IDE.*), which "
+        f"DEIG has, nor InstanceDiffusion's UniFusion: it looks like a GLIGEN checkpoint. {_WHAT_TO_GET}"
+    )
 
 
 def read_adapter(path: str | Path, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
@@ -101,14 +141,14 @@ def read_adapter(path: str | Path, dtype: torch.dtype | None = None) -> dict[str
     tensor. Nothing in the file is executed.
 
     Args:
-        path: the released `model.pth`, or a `.safetensors` that has the adapter's tensors.
+        path: a released checkpoint, one of InstanceDiffusion's split files (the other two are found beside it), or a
+            `.safetensors` that has the adapter's tensors.
         dtype: a floating-point type to cast to; None keeps the file's own.
 
     Raises:
         ValueError: as `open_adapter`.
     """
-    source = open_adapter(path)
-    return {name: source.read(name, dtype) for name in source.names}
+    return open_adapter(path).read_all(dtype)
 
 
 def _check_float(file: TensorFile, name: str, key: str):
@@ -131,7 +171,7 @@ def _no_adapter(file: TensorFile) -> str:
     looks = next(looks, None)
     some = ", ".join(list(file.entries)[:3])
     seen = f"it looks like {looks}" if looks else f"it has {len(file.entries)} tensors ({some or 'none'} ...)"
-    return f"{file.path} has no DEIG adapter in it: {seen}. {_WHAT_TO_GET}"
+    return f"{file.path} has no adapter of DEIG or InstanceDiffusion in it: {seen}. {_WHAT_TO_GET}"
 
 
 def write_adapter(
@@ -156,10 +196,10 @@ def write_adapter(
     if not destination.parent.is_dir():
         raise ValueError(f"There is no folder {destination.parent} to write {destination.name} into.")
     if isinstance(source, AdapterSource):
-        layout, origin = source.layout(dtype), source.file.path.name
+        layout, origin, system = source.layout(dtype), source.path.name, source.system
     else:
         layout = {name: (dtype or tensor.dtype, tuple(tensor.shape)) for name, tensor in source.items()}
-        origin = "tensors in memory"
+        origin, system = "tensors in memory", DEIG
     done = 0
 
     def read(name: str) -> torch.Tensor:
@@ -172,7 +212,7 @@ def write_adapter(
         progress(done, len(layout))
         return tensor
 
-    metadata = {"format": "pt", "what": "DEIG adapter", "source": origin, "tensors": str(len(layout))}
+    metadata = {"format": "pt", "what": f"{system} adapter", "source": origin, "tensors": str(len(layout))}
     write_safetensors(destination, layout, read, metadata)
 
 
@@ -189,9 +229,14 @@ def main(arguments: list[str] | None = None) -> str:
     """The command line. Returns the line that says what was kept."""
     parser = argparse.ArgumentParser(
         prog="python -m deig_core.files.checkpoint",
-        description="Take DEIG's adapter out of a checkpoint, as safetensors. Runs nothing in the file.",
+        description="Take the adapter of DEIG or InstanceDiffusion out of a checkpoint, as safetensors. Runs nothing "
+        "in the file.",
     )
-    parser.add_argument("checkpoint", type=Path, help="the released model.pth, or a .safetensors")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        help="a released checkpoint, one of InstanceDiffusion's split files, or a .safetensors",
+    )
     parser.add_argument("adapter", type=Path, help="the .safetensors to write")
     parser.add_argument(
         "--dtype", choices=DTYPES, help="cast to this type; else the checkpoint's own is kept"
@@ -210,7 +255,7 @@ def main(arguments: list[str] | None = None) -> str:
     parameters = sum(prod(shape) for _, shape in layout.values())
     kinds = sorted({str(dtype).removeprefix("torch.") for dtype, _ in layout.values()})
     return (
-        f"Kept {len(layout)} of {len(source.file.entries)} tensors, {parameters / 1e6:.1f} M parameters, "
+        f"Kept {len(layout)} of {source.total} tensors, {parameters / 1e6:.1f} M parameters, "
         f"{options.adapter.stat().st_size / 1e6:.1f} MB, {' and '.join(kinds)}: {options.adapter}"
     )
 

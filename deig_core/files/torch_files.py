@@ -9,7 +9,7 @@ the host asks for no version.
 import re
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -23,6 +23,9 @@ Around = dict[str, Foreign]
 _ZIP_ERRORS = (zipfile.BadZipFile, struct.error, NotImplementedError, OverflowError, ValueError, OSError)
 # Of an archive's list of members, which zipfile reads whole: room for 50,000 tensors.
 _LONGEST_LIST = 8 * 2**20
+
+# How many dicts may lie in one another around a tensor.
+_DEEPEST = 8
 
 # What torch.save wrote before 1.6: this number, 1001, a description of the machine, the object, the keys of
 # the storages, then each storage as an element count and its bytes.
@@ -176,9 +179,10 @@ def _placed(contents: Any, position_of: Callable[[StorageRef], int]) -> tuple[En
 
     nests = {"": contents}
     if isinstance(contents, dict):
-        nests |= {name: contents[name] for name in ("model", "state_dict") if name in contents}
+        # Of two of one size the first: what training averaged goes before its last step.
+        nests |= {name: contents[name] for name in ("ema", "model", "state_dict") if name in contents}
     tables = [_tensors_of(nest) for nest in nests.values() if isinstance(nest, dict)]
-    state_dict = max(tables, key=len, default={})
+    state_dict = max(tables, key=len, default={}) or dict(_nested_tensors(contents))
     around = {name: nest for name, nest in nests.items() if isinstance(nest, Foreign)}
     return {name: placed(value) for name, value in state_dict.items()}, around
 
@@ -189,3 +193,20 @@ def _tensors_of(nest: dict) -> dict[str, TensorRef | Foreign]:
         for name, value in nest.items()
         if isinstance(name, str) and len(name) <= LONGEST_NAME and isinstance(value, (TensorRef, Foreign))
     }
+
+
+def _nested_tensors(
+    nest: Any, path: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, TensorRef]]:
+    """Find tensors in dicts within dicts, in order, each dict once; their names are joined by dots."""
+    seen = set() if seen is None else seen
+    if not isinstance(nest, dict) or id(nest) in seen or path.count(".") > _DEEPEST:
+        return
+    seen.add(id(nest))
+    for name, value in nest.items():
+        if not (isinstance(name, str) and len(name) <= LONGEST_NAME or type(name) is int and 0 <= name < 1e6):
+            continue
+        if isinstance(value, TensorRef):
+            yield f"{path}{name}", value
+        else:
+            yield from _nested_tensors(value, f"{path}{name}.", seen)

@@ -490,7 +490,7 @@ def test_a_foreign_archive_is_refused(tmp_path):
         (["something.else"], r"it has 1 tensors \(something\.else"),
         (
             ["middle_block.1.transformer_blocks.0.fuser.x", "position_net.x"],
-            "no Instance Detail Extractor.*GLIGEN",
+            "neither an Instance Detail Extractor.*GLIGEN",
         ),
     ],
 )

@@ -6,7 +6,8 @@ import pytest
 import torch
 from deig_pack.deig_core.instance_diffusion.adapter import load_instance_diffusion
 from deig_pack.tests.core.instance_diffusion.goldens import seeded_tensor
-from deig_pack.tests.core.instance_diffusion.released import PARAMETERS, adapter_shapes
+
+from bench.released_instance_diffusion import PARAMETERS, adapter_shapes
 
 SMALL = adapter_shapes(hidden=8, depths=(1, 1, 2, 1), widths=(4, 8, 8, 768))
 

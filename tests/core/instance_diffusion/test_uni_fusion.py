@@ -18,7 +18,8 @@ from deig_pack.deig_core.instance_diffusion.uni_fusion import (
     read_uni_fusion_sizes,
 )
 from deig_pack.tests.core.instance_diffusion.goldens import read_golden, relative_difference, seeded_tensor
-from deig_pack.tests.core.instance_diffusion.released import convnext_shapes
+
+from bench.released_instance_diffusion import convnext_shapes
 
 CONVNEXT = "convnext_tiny_backbone."
 GOLDENS = "INSTANCEDIFFUSION_GOLDENS"

@@ -1,6 +1,6 @@
 """The names and shapes of the released checkpoint's adapter, written out from its sizes."""
 
-from bench.released import FUSER_WIDTHS, Shapes, _fuser, _linear
+from .released import FUSER_WIDTHS, Shapes, fuser, linear
 
 PARAMETERS = {"fuser": 208.0e6, "position_net": 160.8e6, "scaleu": 11532}
 SCALE_U_WIDTHS = (1280,) * 7 + (640,) * 3 + (320,) * 2
@@ -10,7 +10,7 @@ def adapter_shapes(hidden=3072, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768))
     """All 513 tensors; smaller ones on request, of which the last width and the tokens' stay."""
     shapes: Shapes = {}
     for block, width in FUSER_WIDTHS.items():
-        shapes |= _fuser(f"{block}.transformer_blocks.0.fuser", width)
+        shapes |= fuser(f"{block}.transformer_blocks.0.fuser", width)
     for block, width in enumerate(SCALE_U_WIDTHS):
         shapes |= {f"scaleu_b_{block}": (width,), f"scaleu_s_{block}": (1,)}
     own = uni_fusion_shapes(hidden, depths, widths)
@@ -23,9 +23,9 @@ def uni_fusion_shapes(hidden=3072, depths=(3, 3, 9, 3), widths=(96, 192, 384, 76
     shapes |= {f"null_{kind}_feature": (width,) for kind, width in features.items()}
     shapes |= {"null_seg_feature": (3072,), "in_conv.weight": (3, 30, 3, 3), "in_conv.bias": (3,)}
     for number, into in enumerate([*(text + width for width in features.values()), 3072]):
-        shapes |= _linear(f"linears_list.{number}.0", hidden, into)
-        shapes |= _linear(f"linears_list.{number}.2", hidden, hidden)
-        shapes |= _linear(f"linears_list.{number}.4", text, hidden)
+        shapes |= linear(f"linears_list.{number}.0", hidden, into)
+        shapes |= linear(f"linears_list.{number}.2", hidden, hidden)
+        shapes |= linear(f"linears_list.{number}.4", text, hidden)
     convnext = convnext_shapes(depths, widths)
     return shapes | {f"convnext_tiny_backbone.{name}": shape for name, shape in convnext.items()}
 
@@ -44,7 +44,7 @@ def convnext_shapes(depths=(3, 3, 9, 3), widths=(96, 192, 384, 768)) -> Shapes:
             shapes |= {f"{name}.gamma": (width,)}
             shapes |= {f"{name}.dwconv.weight": (width, 1, 7, 7), f"{name}.dwconv.bias": (width,)}
             shapes |= {f"{name}.norm.weight": (width,), f"{name}.norm.bias": (width,)}
-            shapes |= _linear(f"{name}.pwconv1", 4 * width, width) | _linear(
+            shapes |= linear(f"{name}.pwconv1", 4 * width, width) | linear(
                 f"{name}.pwconv2", width, 4 * width
             )
     return shapes

@@ -8,6 +8,10 @@ from comfy_api.latest import io
 from ..deig_core.deig.grounding import TRAINED_INSTANCES, Grounding
 from ..deig_core.fusion.instances import EncodedText, Instances
 from ..deig_core.fusion.schedule import Schedule
+from ..deig_core.instance_diffusion.grounding import InstanceGrounding
+from ..deig_core.instance_diffusion.masked_attention import CHOICES, OFF
+from ..deig_core.instance_diffusion.uni_fusion import RELEASED_KINDS, SLOTS
+from .host.clip import read_phrases
 from .host.unet import COND, CONTEXT_WIDTH, PromptCond, patch_model
 from .types import (
     CATEGORY,
@@ -16,6 +20,7 @@ from .types import (
     AdapterType,
     GroundingType,
     InstancesType,
+    LoadedInstanceDiffusion,
     RegionsType,
     TextEncoderType,
     also_found_as,
@@ -35,11 +40,17 @@ class EncodeRegions(io.ComfyNode):
             node_id="DEIG_EncodeRegions",
             display_name="DEIG Encode Regions",
             category=CATEGORY,
-            **also_found_as("regional prompt", "instance prompts", "phrases", "T5 encode"),
-            description="Reads the phrase of every region with the T5 text encoder. Phrases read before are "
-            "remembered: moving a box encodes nothing, changing one phrase encodes one.",
+            **also_found_as("regional prompt", "instance prompts", "phrases", "T5 encode", "CLIP encode"),
+            description="Reads the phrase of every region: with the T5 text encoder for DEIG, with the checkpoint's "
+            "CLIP for InstanceDiffusion. What T5 has read before is remembered: moving a box encodes nothing, "
+            "changing one phrase encodes one.",
             inputs=[
-                TextEncoderType.Input("text_encoder", tooltip="From 'DEIG Load Text Encoder'."),
+                io.MultiType.Input(
+                    "text_encoder",
+                    types=[TextEncoderType, io.Clip],
+                    tooltip="For DEIG from 'DEIG Load Text Encoder'. For InstanceDiffusion the CLIP of the checkpoint, "
+                    "LoRAs included; it reads up to 77 tokens of a phrase, about 55 words.",
+                ),
                 RegionsType.Input("regions", tooltip="The regions, from box, mask, editor or text nodes."),
             ],
             outputs=[
@@ -59,7 +70,9 @@ class EncodeRegions(io.ComfyNode):
                 len(regions),
                 TRAINED_INSTANCES,
             )
-        text = text_encoder.encode(tuple(region.phrase for region in regions))
+        phrases = tuple(region.phrase for region in regions)
+        is_clip = hasattr(text_encoder, "encode_from_tokens")
+        text = read_phrases(text_encoder, phrases) if is_clip else text_encoder.encode(phrases)
         return io.NodeOutput(Instances(tuple(regions), text))
 
 
@@ -122,8 +135,9 @@ class RefineInstances(io.ComfyNode):
             display_name="DEIG Refine Instances",
             category=CATEGORY,
             **also_found_as("instance detail extractor", "IDE", "overlap", "grounding"),
-            description="Joins instances with the adapter, whose Instance Detail Extractor boils each phrase down to "
-            "a few tokens for the step being sampled. Nothing is computed until sampling.",
+            description="Joins instances with the adapter. DEIG's Instance Detail Extractor boils each phrase down "
+            "to a few tokens for the step being sampled; InstanceDiffusion's UniFusion makes tokens of phrases, "
+            "boxes, points, scribbles and masks. Nothing is computed until sampling.",
             inputs=[
                 AdapterType.Input("adapter", tooltip="From 'DEIG Load Adapter'."),
                 InstancesType.Input("instances", tooltip="From 'DEIG Encode Regions'."),
@@ -131,8 +145,28 @@ class RefineInstances(io.ComfyNode):
                     "overlap",
                     options=["share", "front"],
                     default="share",
-                    tooltip="Where regions overlap. share: the picture sees all of them there, as in the paper. "
-                    "front: the later region hides the earlier ones, which keeps them from merging.",
+                    tooltip="Where regions overlap, for DEIG. share: the picture sees all of them there, as in the "
+                    "paper. front: the later region hides the earlier ones, which keeps them from merging. "
+                    "InstanceDiffusion has no use for it: its pixels see every region anyway.",
+                ),
+                io.Combo.Input(
+                    "kinds",
+                    options=list(RELEASED_KINDS),
+                    default="mask",
+                    optional=True,
+                    tooltip="Which places of a region InstanceDiffusion goes by; DEIG has no use for it. mask: "
+                    "boxes, points and masks, as its authors do by default; box: boxes and points; point: points "
+                    "alone; scribble: all of them. What a region has not is made of what it has: points of boxes, "
+                    "scribbles of masks.",
+                ),
+                io.Combo.Input(
+                    "masked",
+                    options=list(CHOICES),
+                    default=OFF,
+                    optional=True,
+                    tooltip="Whether regions are kept apart in InstanceDiffusion's attention, where the picture has "
+                    "64 x 64 cells (512 x 512 pixels). off: as released; as meant: pixels in a box see only those "
+                    "that share it; as written: the same with x and y exchanged, as the authors' program computes it.",
                 ),
             ],
             outputs=[
@@ -143,9 +177,22 @@ class RefineInstances(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, adapter, instances, overlap):
-        grounding = Grounding(adapter.refiner, instances, front=overlap == "front")
+    def execute(cls, adapter, instances, overlap, kinds="mask", masked=OFF):
+        if isinstance(adapter, LoadedInstanceDiffusion):
+            _warn_of_masks(instances)
+            grounding = InstanceGrounding(adapter.adapter, instances, RELEASED_KINDS[kinds], masked)
+        else:
+            grounding = Grounding(adapter.refiner, instances, front=overlap == "front")
         return io.NodeOutput(AdapterGrounding(adapter, grounding))
+
+
+def _warn_of_masks(instances: Instances):
+    if sum(region.mask is not None for region in instances.regions) > SLOTS:
+        log.warning(
+            "DEIG: InstanceDiffusion sees the shapes of %d masks at once, and more regions than that have one. The "
+            "largest are taken; every region keeps its box, point and outline.",
+            SLOTS,
+        )
 
 
 class ApplyToModel(io.ComfyNode):
@@ -155,9 +202,17 @@ class ApplyToModel(io.ComfyNode):
             node_id="DEIG_ApplyToModel",
             display_name="DEIG Apply to Model",
             category=CATEGORY,
-            **also_found_as("regional prompt", "area", "GLIGEN", "instance", "grounding", "model patch"),
-            description="Puts DEIG into a Stable Diffusion 1.x model: while it samples, every region is painted in "
-            "its place. LoRAs, ControlNets and other patches before and after it go on working.",
+            **also_found_as(
+                "regional prompt",
+                "area",
+                "GLIGEN",
+                "instance",
+                "grounding",
+                "model patch",
+                "InstanceDiffusion",
+            ),
+            description="Puts DEIG or InstanceDiffusion into a Stable Diffusion 1.x model: while it samples, every "
+            "region is painted in its place. LoRAs, ControlNets and other patches before and after it go on working.",
             inputs=[
                 io.Model.Input("model", tooltip="Any SD1.x model, LoRAs and community checkpoints included."),
                 GroundingType.Input("grounding", tooltip="From 'DEIG Refine Instances'."),
@@ -192,6 +247,14 @@ class ApplyToModel(io.ComfyNode):
                     tooltip="Over how much of the schedule before the end the strength falls linearly to 0. 0: full "
                     "strength up to the end.",
                 ),
+                io.Boolean.Input(
+                    "scale_u",
+                    default=True,
+                    optional=True,
+                    tooltip="InstanceDiffusion's ScaleU, which rescales the model's features; DEIG has none. On: as "
+                    "it was trained, at every step, whatever strength and timing say. Off: without it; with strength "
+                    "0 the plain model, exactly.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -202,9 +265,10 @@ class ApplyToModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, grounding, strength, start_percent, end_percent, decay_percent):
+    def execute(cls, model, grounding, strength, start_percent, end_percent, decay_percent, scale_u=True):
         schedule = Schedule(strength, start_percent, end_percent, decay_percent)
-        return io.NodeOutput(patch_model(model, grounding.adapter.patcher, grounding.grounding, schedule))
+        patched = patch_model(model, grounding.adapter.patcher, grounding.grounding, schedule, scale_u)
+        return io.NodeOutput(patched)
 
 
 NODES = [EncodeRegions, EncodePrompt, RefineInstances, ApplyToModel]

@@ -14,8 +14,17 @@ from comfy_api.latest import io
 from ..deig_core.deig.adapter import load_adapter
 from ..deig_core.deig.refiner import Refiner
 from ..deig_core.deig.text_encoder import explain_missing, find_encoders, load_encoder, pick_dtype
-from ..deig_core.files.checkpoint import read_adapter
-from .types import CATEGORY, AdapterType, LoadedAdapter, LoadedTextEncoder, TextEncoderType, also_found_as
+from ..deig_core.files.checkpoint import INSTANCE_DIFFUSION, open_adapter
+from ..deig_core.instance_diffusion.adapter import load_instance_diffusion
+from .types import (
+    CATEGORY,
+    AdapterType,
+    LoadedAdapter,
+    LoadedInstanceDiffusion,
+    LoadedTextEncoder,
+    TextEncoderType,
+    also_found_as,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +32,8 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ADAPTER_FOLDER = "deig"
 ADAPTER_EXTENSIONS = {".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin"}
 ENCODER_FOLDERS = ("text_encoders", "clip", "ella_encoder", "t5_model")
+# Where older nodes keep InstanceDiffusion's split files, each in a folder of its own below.
+OLDER_FOLDER = "instance_models"
 NO_ADAPTER = "no adapter found: put model.pth into models/deig"
 NO_ENCODER = "no text encoder found: put Flan-T5-XL into models/text_encoders"
 
@@ -31,10 +42,17 @@ Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.M
 
 
 def register_adapter_folder():
-    """Make `models/deig` known to the host, beside what extra_model_paths.yaml names for it."""
+    """Make `models/deig` known to the host, beside what extra_model_paths.yaml names for it.
+
+    The folders of older InstanceDiffusion nodes are looked in too.
+    """
     default = Path(folder_paths.models_dir) / ADAPTER_FOLDER
     default.mkdir(parents=True, exist_ok=True)
-    folder_paths.add_model_folder_path(ADAPTER_FOLDER, str(default))
+    older = [str(Path(folder_paths.models_dir) / OLDER_FOLDER)]
+    if OLDER_FOLDER in folder_paths.folder_names_and_paths:
+        older += folder_paths.get_folder_paths(OLDER_FOLDER)
+    for folder in (str(default), *older):
+        folder_paths.add_model_folder_path(ADAPTER_FOLDER, folder)
     paths, _ = folder_paths.folder_names_and_paths[ADAPTER_FOLDER]
     folder_paths.folder_names_and_paths[ADAPTER_FOLDER] = (paths, ADAPTER_EXTENSIONS)
 
@@ -62,15 +80,20 @@ class LoadAdapter(io.ComfyNode):
             node_id="DEIG_LoadAdapter",
             display_name="DEIG Load Adapter",
             category=CATEGORY,
-            **also_found_as("DEIG model", "instance adapter", "grounding", "GLIGEN loader"),
-            description="Loads the DEIG weights: what reads each phrase's detail for every step, and what paints it "
-            "into its place. Put the released model.pth, or a smaller .safetensors made from it, into models/deig.",
+            **also_found_as(
+                "DEIG model", "InstanceDiffusion", "instance adapter", "grounding", "GLIGEN loader"
+            ),
+            description="Loads the weights of DEIG or of InstanceDiffusion: what turns each phrase and place into "
+            "tokens, and what paints these. Put the released model.pth or instancediffusion_sd15.pth, or a smaller "
+            ".safetensors made from it, into models/deig.",
             inputs=[
                 io.Combo.Input(
                     "adapter_name",
                     options=folder_paths.get_filename_list(ADAPTER_FOLDER) or [NO_ADAPTER],
-                    tooltip="A file from models/deig. Of the released model.pth only the adapter's part is read "
-                    "(about 600 MB of 4 GB).",
+                    tooltip="A file from models/deig. Of DEIG's model.pth only the adapter's part is read (about 600 "
+                    "MB of 4 GB), as of instancediffusion_sd15.pth (about 740 MB of 13.6 GB, in 16 bit). Of "
+                    "InstanceDiffusion's split files (fusers, position_net, scaleu) choose any one, the others are "
+                    "found beside it.",
                 ),
                 io.Combo.Input(
                     "dtype",
@@ -92,15 +115,21 @@ class LoadAdapter(io.ComfyNode):
         if adapter_name == NO_ADAPTER:
             folders = ", ".join(folder_paths.get_folder_paths(ADAPTER_FOLDER))
             raise ValueError(
-                f"No DEIG adapter was found. Looked in {folders}. Put the released model.pth, or a .safetensors made "
-                "from it, there, then press R to refresh the list and choose it."
+                f"No adapter was found. Looked in {folders}. Put DEIG's released model.pth or InstanceDiffusion's "
+                "instancediffusion_sd15.pth, or a .safetensors made from one of them, there, then press R to refresh "
+                "the list and choose it."
             )
         device = comfy.model_management.get_torch_device()
         path = folder_paths.get_full_path_or_raise(ADAPTER_FOLDER, adapter_name)
-        state = read_adapter(path, dtype=_adapter_dtype(dtype, device))
-        adapter = load_adapter(state, operations=comfy.ops.manual_cast)
+        source = open_adapter(path)
+        state = source.read_all(_adapter_dtype(dtype, device))
+        is_instance_diffusion = source.system == INSTANCE_DIFFUSION
+        load = load_instance_diffusion if is_instance_diffusion else load_adapter
+        adapter = load(state, operations=comfy.ops.manual_cast)
         offload = comfy.model_management.unet_offload_device()
         patcher = Patcher(adapter, load_device=device, offload_device=offload)
+        if is_instance_diffusion:
+            return io.NodeOutput(LoadedInstanceDiffusion(adapter, patcher))
         return io.NodeOutput(LoadedAdapter(Refiner(adapter), patcher))
 
 

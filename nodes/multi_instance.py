@@ -3,6 +3,8 @@
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
+from ..deig_core.deig.grounding import Grounding
+from .host.clip import read_phrases
 from .host.multi_instance import APART, apart_sampler
 from .host.unet import KEY
 from .types import CATEGORY, also_found_as
@@ -40,6 +42,14 @@ class MultiInstanceSampling(io.ComfyNode):
                     "place: the mean of its own and the whole's inside an instance's place, and the whole's elsewhere, "
                     "which keeps the background sharper.",
                 ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="Reads every phrase as the prompt of its instance while that is denoised alone, where the "
+                    "prompt of the whole comes from CLIP. Without it DEIG's instances keep the prompt of the whole. "
+                    "InstanceDiffusion has its phrases read already and T5 prompts read them themselves: there it "
+                    "does nothing.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -51,8 +61,9 @@ class MultiInstanceSampling(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, percent, merge):
-        if not model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+    def execute(cls, model, percent, merge, clip=None):
+        wrappers = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+        if not wrappers:
             raise ValueError(
                 "This model has no DEIG, so there are no instances to denoise apart. Connect the MODEL output of "
                 "'DEIG Apply to Model' here."
@@ -60,7 +71,12 @@ class MultiInstanceSampling(io.ComfyNode):
         patched = model.clone()
         patched.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, APART)  # a second one replaces the first
         if percent > 0:
-            patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, APART, apart_sampler(percent, merge))
+            grounding = wrappers[0].keywords["grounding"]
+            contexts = None
+            if clip is not None and isinstance(grounding, Grounding):
+                contexts = read_phrases(clip, tuple(region.phrase for region in grounding.regions)).contexts
+            sampler = apart_sampler(percent, merge, contexts)
+            patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, APART, sampler)
         return io.NodeOutput(patched)
 
 

@@ -8,6 +8,8 @@ from comfy_api.latest import io
 from ..deig_core.deig.grounding import Grounding
 from ..deig_core.deig.refiner import Refiner
 from ..deig_core.fusion.instances import EncodedText
+from ..deig_core.instance_diffusion.adapter import InstanceDiffusionAdapter
+from ..deig_core.instance_diffusion.grounding import InstanceGrounding
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 CATEGORY = "DEIG"
 FRACTION = {"min": 0.0, "max": 1.0, "step": 0.01, "round": 0.0001}  # a widget for a fraction, 0 to 1
 
-AdapterType = io.Custom("DEIG_ADAPTER")  # LoadedAdapter
+AdapterType = io.Custom("DEIG_ADAPTER")  # LoadedAdapter or LoadedInstanceDiffusion
 TextEncoderType = io.Custom("DEIG_TEXT_ENCODER")  # LoadedTextEncoder
 RegionsType = io.Custom("DEIG_REGIONS")  # regions.Regions
 InstancesType = io.Custom("DEIG_INSTANCES")  # grounding.Instances
@@ -36,9 +38,17 @@ def also_found_as(*words: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class LoadedAdapter:
-    """An adapter, and the host's handle on its memory."""
+    """An adapter of DEIG, and the host's handle on its memory."""
 
     refiner: Refiner
+    patcher: "ModelPatcher"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedInstanceDiffusion:
+    """An adapter of InstanceDiffusion, and the host's handle on its memory."""
+
+    adapter: InstanceDiffusionAdapter
     patcher: "ModelPatcher"
 
 
@@ -46,8 +56,8 @@ class LoadedAdapter:
 class AdapterGrounding:
     """A grounding, and the loaded adapter it came from."""
 
-    adapter: LoadedAdapter
-    grounding: Grounding
+    adapter: LoadedAdapter | LoadedInstanceDiffusion
+    grounding: Grounding | InstanceGrounding
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench.random_weights import Shapes, State, draw_weights
+from bench.released_instance_diffusion import uni_fusion_shapes
 
 UNET_WIDTH = 320
 TIME_WIDTH = 4 * UNET_WIDTH
@@ -289,6 +290,21 @@ def checkpoint_state(size: UNetSize, seed: int = 0, with_clip: bool = False) -> 
 def adapter_state(size: UNetSize, text_width: int = 64, layers: int = 2, seed: int = 10) -> State:
     """A DEIG adapter that fits `checkpoint_state(size)` and `write_t5_folder(width=text_width)`. float32."""
     return draw_weights(adapter_shapes(transformer_names(size), text_width, layers), seed)
+
+
+def instance_diffusion_state(size: UNetSize, hidden: int = 64, seed: int = 50) -> State:
+    """An adapter of InstanceDiffusion that fits `checkpoint_state(size)`, under the released names. float32.
+
+    Its ConvNeXt is thin and its ScaleU strong, so that a mistake in either shows.
+    """
+    shapes = _merged(_fuser_shapes(name) for name in transformer_names(size))
+    own = uni_fusion_shapes(hidden, depths=(1, 1, 2, 1), widths=(8, 16, 32, 768))
+    shapes |= {f"position_net.{name}": shape for name, shape in own.items()}
+    for block in range(size.levels * (size.blocks + 1)):
+        shapes |= {f"scaleu_b_{block}": (UNET_WIDTH,), f"scaleu_s_{block}": (1,)}
+    state = draw_weights(shapes, seed)
+    strong = ("scaleu_", "position_net.pos_embedding")
+    return {name: 5 * tensor if name.startswith(strong) else tensor for name, tensor in state.items()}
 
 
 def lora_state(size: UNetSize, rank: int = 4, seed: int = 20) -> State:

@@ -36,12 +36,15 @@ class Grounded(NamedTuple):
             token lies in the instance's place, -inf where not, and between for weaker ones.
         image_bias: (Q, Q), added to the logits between image tokens, none of which may be hidden from itself; None:
             all see all, as DEIG's do (eq. 4).
+        projected: where every fuser leaves the keys and values of these `objs` for the next call that has the same
+            ones; None: there is none.
     """
 
     rows: int
     objs: torch.Tensor | None = None
     bias: torch.Tensor | None = None
     image_bias: torch.Tensor | None = None
+    projected: dict | None = None
 
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
@@ -148,12 +151,7 @@ class Fuser(nn.Module):
     def _attend_group(self, q, k, v, group: Grounded) -> torch.Tensor:
         if group.objs is None:
             return F.scaled_dot_product_attention(q, k, v)
-        objs = self.norm1(self.linear(rearrange(group.objs, "... n tokens width -> ... (n tokens) width")))
-        objs = objs if objs.ndim == 3 else objs[None]
-        keys, values = (
-            self._split_heads(project(objs)).expand(len(q), -1, -1, -1)
-            for project in (self.attn.to_k, self.attn.to_v)
-        )
+        keys, values = (part.expand(len(q), -1, -1, -1) for part in self._keys_values(group))
         bias = repeat(group.bias.to(q), "... n q -> ... q (n tokens)", tokens=group.objs.shape[-2])
         bias = bias if bias.ndim == 2 else bias[:, None]  # the same for all heads
         image_bias = None if group.image_bias is None else group.image_bias.to(q)
@@ -166,6 +164,18 @@ class Fuser(nn.Module):
         return F.scaled_dot_product_attention(
             q, torch.cat((k, keys), dim=2), torch.cat((v, values), dim=2), attn_mask=mask
         )
+
+    def _keys_values(self, group: Grounded) -> KeysValues:
+        """Return keys and values of a group's instances, (rows or 1, heads, N * L, d) each."""
+        key = (self, group.objs.device, group.objs.dtype)
+        if group.projected is not None and key in group.projected:
+            return group.projected[key]
+        objs = self.norm1(self.linear(rearrange(group.objs, "... n tokens width -> ... (n tokens) width")))
+        objs = objs if objs.ndim == 3 else objs[None]
+        found = self._split_heads(self.attn.to_k(objs)), self._split_heads(self.attn.to_v(objs))
+        if group.projected is not None:
+            group.projected[key] = found
+        return found
 
     def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type != "cpu":

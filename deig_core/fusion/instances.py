@@ -9,7 +9,7 @@ from ..regions.region import Regions
 
 @dataclass(frozen=True, eq=False)
 class EncodedText:
-    """Phrases as the text encoder read them.
+    """Phrases as a T5 text encoder read them, for DEIG.
 
     Args:
         phrases: N phrases, or prompts.
@@ -31,8 +31,23 @@ class EncodedText:
 
 
 @dataclass(frozen=True, eq=False)
+class ReadPhrases:
+    """Phrases as CLIP read them, each alone, for InstanceDiffusion.
+
+    Args:
+        phrases: N phrases.
+        pooled: (N, width), the last layer's feature at the end of the text, before any projection.
+        contexts: (N, S, context_width), what cross-attention takes where a phrase is the prompt.
+    """
+
+    phrases: tuple[str, ...]
+    pooled: torch.Tensor
+    contexts: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Instances:
     """Regions with their phrases encoded; `text` has one phrase for each region, in order."""
 
     regions: Regions
-    text: EncodedText
+    text: EncodedText | ReadPhrases

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..regions.region import Regions
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -48,3 +50,12 @@ class Schedule:
 def is_active(start_percent: float, end_percent: float, percent: float) -> bool:
     """Tell whether a point of the schedule lies in [start, end); the schedule's own last point is in too."""
     return start_percent <= percent and (percent < end_percent or end_percent == 1.0)
+
+
+def active_regions(regions: Regions, percent: float) -> tuple[int, ...]:
+    """Return which regions act at a point of the schedule; those of strength 0 never do."""
+    return tuple(
+        i
+        for i, region in enumerate(regions)
+        if region.strength > 0 and is_active(region.start_percent, region.end_percent, percent)
+    )

@@ -11,18 +11,28 @@ import torch
 from einops import repeat
 
 from ...deig_core.fusion.merging import merge_latents
+from ...deig_core.instance_diffusion.grounding import InstanceGrounding
+from ...deig_core.regions.raster import cell_places
 from .unet import COND, WHOLE, GroundedCond, Run
 
 APART = "DEIG multi-instance sampling"  # the key of the wrapper
 
 
-def apart_sampler(percent: float, merge: str):
-    """Return a SAMPLER_SAMPLE wrapper that samples apart first."""
+def apart_sampler(percent: float, merge: str, contexts: torch.Tensor | None = None):
+    """Return a SAMPLER_SAMPLE wrapper that samples apart first.
+
+    Args:
+        percent: for how much of the steps.
+        merge: "average" or "place", how the latents become one.
+        contexts: (N, S, context_width), what CLIP reads in the phrase of every region, to be the prompt where it is
+            denoised alone; None: InstanceDiffusion has them anyway, and DEIG keeps the prompt of the whole.
+    """
 
     def sample(executor, guider, sigmas, extra_args, callback, noise, latent, mask=None, *args, **kwargs):
         steps = len(sigmas) - 1
-        apart = min(round(percent * steps), steps - 1)
         run = _run_of(guider)
+        apart = _steps_apart(percent, steps, run)
+        run.contexts = run.contexts if contexts is None else contexts
         instances = run.grounding.active(run.percent(float(sigmas[0]))) if apart > 0 else ()
         if not instances:
             return executor(guider, sigmas, extra_args, callback, noise, latent, mask, *args, **kwargs)
@@ -46,7 +56,9 @@ def apart_sampler(percent: float, merge: str):
             run.members = (WHOLE,)
 
         whole, alone = latents[0], torch.stack(latents[1:])
-        places = run.placement(None).cells[list(instances)].to(whole) if merge == "place" else None
+        places = None
+        if merge == "place":
+            places = cell_places([run.grounding.regions[i] for i in instances], run.latent_size).to(whole)
         merged = merge_latents(whole, alone, places)
         noise = _noise_that_leads_to(merged, sigmas[apart], latent, run.model_sampling)
         # Another seed, or samplers that add noise would add the first steps' once more.
@@ -55,6 +67,13 @@ def apart_sampler(percent: float, merge: str):
         return executor(guider, sigmas[apart:], extra_args, together, noise, latent, mask, *args, **kwargs)
 
     return sample
+
+
+def _steps_apart(percent: float, steps: int, run: Run) -> int:
+    """InstanceDiffusion's own sampler cuts off, DEIG's rounds; both leave at least one step for the whole."""
+    counted = percent * steps
+    is_own = isinstance(run.grounding, InstanceGrounding)
+    return min(int(counted) if is_own else round(counted), steps - 1)
 
 
 def _run_of(guider) -> Run:

@@ -1,13 +1,15 @@
 """The one file that knows how the host samples: it puts DEIG into a model's denoising, through public hooks.
 
 What belongs to whom. An instance list belongs to a conditioning entry: positive entries have it, negative ones
-have none. So each entry carries a `GroundedCond` among its `model_conds`; the host hands it back, in the order
-of the batch's chunks, with the call of the model that these entries take part in, however it split, joined or
-cropped them. All state lives in these objects, made anew for each run.
+have none (for DEIG the fusers run without instances there, for InstanceDiffusion with null tokens). So each entry
+carries a `GroundedCond` among its `model_conds`; the host hands it back, in the order of the batch's chunks, with
+the call of the model that these entries take part in, however it split, joined or cropped them. All state lives in
+these objects, made anew for each run.
 
     OUTER_SAMPLE wrapper    gives every entry its GroundedCond
     APPLY_MODEL wrapper     reads sigma, computes tokens, puts them into this call's transformer_options
     middle_patch            runs a block's fuser between self- and cross-attention
+    output_block_patch      ScaleU, for InstanceDiffusion: a patch of the model, for all rows and at all steps
 """
 
 import logging
@@ -24,13 +26,14 @@ from comfy.patcher_extension import WrappersMP
 from einops import repeat
 
 from ...deig_core.deig.adapter import Adapter
-from ...deig_core.deig.grounding import Grounding, check_width
-from ...deig_core.deig.refiner import Refiner, instance_tokens
+from ...deig_core.deig.grounding import Grounding, InstancesOnLatent, check_width
 from ...deig_core.fusion.fusers import block_id
 from ...deig_core.fusion.grounding import CallGrounding, GroundedRows
 from ...deig_core.fusion.instances import EncodedText
-from ...deig_core.fusion.placement import Placement
 from ...deig_core.fusion.schedule import Schedule
+from ...deig_core.instance_diffusion.adapter import InstanceDiffusionAdapter
+from ...deig_core.instance_diffusion.grounding import InstanceGrounding, TokenRows, TokensOnLatent
+from ...deig_core.instance_diffusion.scale_u import ScaleUFactors
 
 KEY = "DEIG"
 COND = "deig"  # the name under which the host hands a GroundedCond back
@@ -51,41 +54,28 @@ class Run:
         latent_size: (height, width) of the latent, in cells.
         model_sampling: the host's, which knows what a sigma means.
         members: what the latents of a batch are, in equal parts: the whole picture, or one instance alone.
+        contexts: (N, S, context_width), each phrase as CLIP's prompt, for instances that are denoised alone; None:
+            they keep the prompt of the whole.
     """
 
-    grounding: Grounding
+    grounding: Grounding | InstanceGrounding
     schedule: Schedule
     latent_size: tuple[int, int]
     model_sampling: torch.nn.Module
     members: tuple[int | None, ...] = (WHOLE,)
-    _placements: dict = field(default_factory=dict)
+    contexts: torch.Tensor | None = None
     _percents: dict = field(default_factory=dict)
-    _moved: dict = field(default_factory=dict)
     _warned: bool = False
 
-    @property
-    def refiner(self) -> Refiner:
-        return self.grounding.refiner
-
-    def on(self, text: EncodedText, device: torch.device, dtype: torch.dtype) -> EncodedText:
-        """Return a text on a device; its features go there once a run and not at every step."""
-        key = (text, device, dtype)
-        if key not in self._moved:
-            self._moved[key] = text.to(device, dtype)
-        return self._moved[key]
-
-    def placement(self, area: tuple[int, ...] | None) -> Placement:
-        """Return where the instances lie on a crop, (height, width, y, x) in cells, or on the whole latent."""
-        if area not in self._placements:
-            self._placements[area] = Placement(
-                self.grounding.instances.regions, self.latent_size, area, self.grounding.front
-            )
-        return self._placements[area]
+    @cached_property
+    def on_latent(self) -> InstancesOnLatent | TokensOnLatent:
+        """The instances on this run's latent, with what is kept of them from step to step."""
+        return self.grounding.on_latent(self.latent_size)
 
     @cached_property
     def is_timed(self) -> bool:
         """Whether it makes a difference how far the schedule is: something begins, ends or decays within it."""
-        acting = (self.schedule, *self.grounding.instances.regions)
+        acting = (self.schedule, *self.grounding.regions)
         return self.schedule.decay_percent > 0 or any(
             (one.start_percent, one.end_percent) != (0, 1) for one in acting
         )
@@ -179,7 +169,13 @@ class PromptCond:
         )
 
 
-def patch_model(model, adapter_patcher, grounding: Grounding, schedule: Schedule):
+def patch_model(
+    model,
+    adapter_patcher,
+    grounding: Grounding | InstanceGrounding,
+    schedule: Schedule,
+    scale_u: bool = True,
+):
     """Return a clone of a model that paints a grounding's instances.
 
     Args:
@@ -187,13 +183,16 @@ def patch_model(model, adapter_patcher, grounding: Grounding, schedule: Schedule
         adapter_patcher: the host's ModelPatcher of the grounding's adapter.
         grounding: the instances.
         schedule: when they act, and how strongly.
+        scale_u: whether ScaleU acts, where the adapter has it; the schedule does not change that.
 
     Raises:
         ValueError: if the model is not SD1.x, does not have the blocks that the adapter's fusers are for, or has
             DEIG already.
     """
-    check_model(model, grounding.refiner.adapter)
+    check_model(model, grounding.adapter)
     patched = model.clone()
+    if scale_u and isinstance(grounding, InstanceGrounding):
+        _add_scale_u(patched, grounding.adapter.scale_u.factors())
     patched.add_wrapper_with_key(
         WrappersMP.OUTER_SAMPLE, KEY, partial(_ground_entries, grounding=grounding, schedule=schedule)
     )
@@ -203,7 +202,25 @@ def patch_model(model, adapter_patcher, grounding: Grounding, schedule: Schedule
     return patched
 
 
-def check_model(model, adapter: Adapter):
+def _add_scale_u(patched, factors: ScaleUFactors):
+    """Put ScaleU before all other patches of what enters the decoder's blocks, whichever was there first.
+
+    It belongs to the model as it was trained, and patches like FreeU's measure what the model gives them.
+    """
+
+    # A closure, since a clone copies instances with their tensors.
+    @torch.compiler.disable
+    def scale(h: torch.Tensor, skip: torch.Tensor, transformer_options: dict):
+        section, number = transformer_options["block"]
+        return factors.scale(h, skip, number) if section == "output" else (h, skip)
+
+    patched.set_model_output_block_patch(scale)
+    patches = patched.model_options["transformer_options"]["patches"]
+    *others, own = patches["output_block_patch"]
+    patches["output_block_patch"] = [own, *others]
+
+
+def check_model(model, adapter: Adapter | InstanceDiffusionAdapter):
     """Refuse a model that the adapter cannot patch; see `patch_model`."""
     base = model.model
     config = getattr(getattr(base, "model_config", None), "unet_config", {})
@@ -251,6 +268,7 @@ def _ground_entries(executor, noise, *args, grounding: Grounding, schedule: Sche
         schedule,
         tuple(noise.shape[-2:]),
         guider.model_patcher.get_model_object("model_sampling"),
+        contexts=grounding.text.contexts if isinstance(grounding, InstanceGrounding) else None,
     )
     for name, entries in guider.conds.items():
         guider.conds[name] = [_with_cond(entry, run, "negative" not in name) for entry in entries]
@@ -266,7 +284,12 @@ def _with_cond(entry: dict, run: Run, grounded: bool) -> dict:
     return {**entry, "model_conds": {**entry["model_conds"], COND: GroundedCond(run, grounded, prompt)}}
 
 
-def _check_prompt(prompt: EncodedText, grounding: Grounding):
+def _check_prompt(prompt: EncodedText, grounding: Grounding | InstanceGrounding):
+    if isinstance(grounding, InstanceGrounding):
+        raise ValueError(
+            "This conditioning holds a T5 prompt of 'DEIG Encode Prompt', but the model that samples it has "
+            "InstanceDiffusion, which takes prompts from CLIP. Connect 'CLIP Text Encode' to the sampler instead."
+        )
     check_width(grounding.refiner.adapter, prompt)
     encoder = grounding.instances.text.encoder
     if prompt.encoder != encoder:
@@ -318,9 +341,14 @@ def _ground_call(
         compute = x.device, ide_dtype(executor.class_obj)
         if deig[0].prompt is not None:
             c_crossattn = torch.cat([stretch.context(*compute) for stretch in stretches])
+        elif any(stretch.has_own_prompt for stretch in stretches):
+            rows = c_crossattn.split([stretch.rows for stretch in stretches])
+            c_crossattn = torch.cat(
+                [stretch.own_prompt(part) for stretch, part in zip(stretches, rows, strict=True)]
+            )
         groups = [stretch.instances(tuple(x.shape[-2:]), *compute) for stretch in stretches]
         if any(group.strength for group in groups):
-            call = CallGrounding(deig[0].run.refiner.adapter, groups)
+            call = CallGrounding(deig[0].run.grounding.adapter, groups)
     transformer_options = {**(transformer_options or {}), COND: ThisCall(call)}
     return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
@@ -353,28 +381,45 @@ class Stretch:
 
     def context(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Return the T5 prompt's tokens; an instance that is denoised alone has its phrase as the prompt."""
-        run = self.cond.run
-        if self.cond.grounded and self.member is not WHOLE:
-            prompt = run.on(run.grounding.instances.text, device, dtype).only(self.member)
-        else:
-            prompt = run.on(self.cond.prompt, device, dtype)
-        tokens = run.refiner.tokens(prompt, self.timestep, device, dtype)
+        member = self.member if self.cond.grounded else None
+        tokens = self.cond.run.on_latent.prompt(self.cond.prompt, member, self.timestep, device, dtype)
         return repeat(tokens, "1 tokens width -> rows tokens width", rows=self.rows)
 
-    def instances(self, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> GroundedRows:
+    @property
+    def has_own_prompt(self) -> bool:
+        """Whether these rows take an instance's phrase, as CLIP read it, in place of the prompt."""
+        return self.cond.grounded and self.member is not WHOLE and self.cond.run.contexts is not None
+
+    def own_prompt(self, context: torch.Tensor) -> torch.Tensor:
+        """Return what cross-attention takes for these rows, (rows, S, width), as long as that of the whole batch.
+
+        A phrase's tokens are written out as often as that takes, which changes nothing of what attention gives.
+        """
+        if not self.has_own_prompt:
+            return context
+        own = self.cond.run.contexts[self.member].to(context)
+        times, rest = divmod(context.shape[1], len(own))
+        if rest:
+            raise ValueError(
+                f"The prompt is {context.shape[1]} tokens long and the phrases of the instances {len(own)}, which "
+                "cannot share a batch. Multi-instance sampling takes prompts of 'CLIP Text Encode'."
+            )
+        return repeat(own, "s width -> rows (times s) width", rows=self.rows, times=times)
+
+    def instances(
+        self, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    ) -> GroundedRows | TokenRows:
+        """Return what the fusers need for these rows."""
         run = self.cond.run
         percent = run.percent(self.sigma)
-        # Without a region that acts, DEIG is off for positives and negatives alike: the plain model.
         active = run.grounding.active(percent)
-        strength = run.schedule.strength_at(percent) if active else 0.0
+        strength = run.schedule.strength_at(percent) if run.grounding.acts(active) else 0.0
         if strength == 0 or not self.cond.grounded:
-            return GroundedRows(self.rows, strength)
-        run.check_shape(size, self.cond.area)
-        chosen = active if self.member is WHOLE else tuple({self.member} & set(active))
-        placement = run.placement(self.cond.area)
-        text = run.on(run.grounding.instances.text, device, dtype)
-        objs = instance_tokens(run.refiner, text, placement, chosen, self.timestep, device, dtype)
-        return GroundedRows(self.rows, strength, placement, *objs)
+            chosen = None
+        else:
+            run.check_shape(size, self.cond.area)
+            chosen = active if self.member is WHOLE else tuple({self.member} & set(active))
+        return run.on_latent.rows(self.rows, strength, chosen, self.cond.area, self.timestep, device, dtype)
 
 
 def _stretches(conds: list[GroundedCond], sigmas: list[float], timesteps: list[float]) -> Iterator[Stretch]:

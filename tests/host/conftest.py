@@ -165,6 +165,8 @@ def write_workflow_models(models: Path, tokenizer: Path):
     prefix = "model.diffusion_model."
     base = {name.removeprefix(prefix): t for name, t in unet.items() if name.startswith(prefix)}
     torch.save({"model": base | standins.adapter_state(standins.FAST)}, released)
+    instance_diffusion = standins.instance_diffusion_state(standins.FAST)
+    torch.save({"ema": instance_diffusion}, released.with_name("instancediffusion_sd15.pth"))
 
     folder = standins.write_t5_folder(models / "text_encoders" / "small-t5", tokenizer)
     os.link(folder / "model.safetensors", folder.parent / "flan-t5-xl-encoder.safetensors")

@@ -10,7 +10,7 @@ from bench.speed.dense import patch_dense
 
 def test_the_dense_formulation_paints_the_same(fast_model, fast_adapter_state):
     grounding = make_grounding(fast_adapter_state)
-    adapter = adapter_patcher(grounding.refiner)
+    adapter = adapter_patcher(grounding.adapter)
     expected = sample(patch_model(fast_model, adapter, grounding, Schedule()))
     plain = sample(fast_model)
     assert difference(plain, expected) > 0.01

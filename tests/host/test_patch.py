@@ -56,15 +56,15 @@ def make_grounding(adapter_state, regions=REGIONS, **options):
 
 
 @kept
-def adapter_patcher(refiner) -> ModelPatcher:
-    """The one patcher of a refiner's adapter: the host takes a second one's end for a leak of the first."""
+def adapter_patcher(adapter) -> ModelPatcher:
+    """The one patcher of an adapter: the host takes a second one's end for a leak of the first."""
     device = comfy.model_management.get_torch_device()
-    return ModelPatcher(refiner.adapter, load_device=device, offload_device=device)
+    return ModelPatcher(adapter, load_device=device, offload_device=device)
 
 
 def apply(model, grounding, **schedule):
     """Return the model with DEIG, as DEIG_ApplyToModel does."""
-    return patch_model(model, adapter_patcher(grounding.refiner), grounding, Schedule(**schedule))
+    return patch_model(model, adapter_patcher(grounding.adapter), grounding, Schedule(**schedule))
 
 
 def clip(seed, **options):
@@ -169,9 +169,20 @@ class DenseUNet:
             skips.append(hidden)
         hidden = run(unet.middle_block, hidden, ("middle", 0))
         for number, layers in enumerate(unet.output_blocks):
-            hidden = torch.cat((hidden, skips.pop()), dim=1)
+            hidden = torch.cat(self.enter_decoder(number, hidden, skips.pop()), dim=1)
             hidden = run(layers, hidden, ("output", number), skips[-1].shape if skips else None)
         return unet.out(hidden)[0]
+
+    def enter_decoder(self, number, hidden, skip):
+        return hidden, skip
+
+    def fuse(self, block, tokens, latent_size, grid, instances):
+        objs, boxes, strengths = instances
+        places = torch.stack(
+            [torch.as_tensor(dense_places(box, latent_size, grid)).flatten() for box in boxes]
+            or [torch.zeros(math.prod(grid), dtype=torch.bool)]
+        )[: len(boxes)]
+        return dense_fuser(self.fusers[block], tokens, objs, places, strengths)
 
     def transformer(self, layer, hidden, context, block, latent_size, instances):
         _, width, *grid = hidden.shape
@@ -186,12 +197,7 @@ class DenseUNet:
         n = norm(tokens, 1)
         tokens = tokens + dense_attention(n, n, weights, prefix="attn1.")
         if instances is not None:
-            objs, boxes, strengths = instances
-            places = torch.stack(
-                [torch.as_tensor(dense_places(box, latent_size, tuple(grid))).flatten() for box in boxes]
-                or [torch.zeros(math.prod(grid), dtype=torch.bool)]
-            )[: len(boxes)]
-            tokens = dense_fuser(self.fusers[block], tokens, objs, places, strengths)
+            tokens = self.fuse(block, tokens, latent_size, tuple(grid), instances)
         tokens = tokens + dense_attention(norm(tokens, 2), context, weights, prefix="attn2.")
         tokens = tokens + dense_feed_forward(norm(tokens, 3), weights)
         return layer.proj_out(tokens.T.reshape(1, width, *grid)) + hidden
@@ -505,7 +511,7 @@ def test_a_step_on_a_gpu_copies_nothing_there_and_waits_for_nothing(fast_model, 
         fast_model.get_model_object("model_sampling"),
     )
     entries = [GroundedCond(run, True, features("a table")), GroundedCond(run, False, features(""))]
-    run.placement(None)
+    run.on_latent.placement(None)
     sigmas = {10.0: 900.0, 5.0: 800.0}
 
     def step(sigma: float):

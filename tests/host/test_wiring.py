@@ -35,7 +35,7 @@ def adapter(fast_adapter_state):
     import comfy.ops
 
     refiner = Refiner(load_adapter(fast_adapter_state, operations=comfy.ops.manual_cast))
-    return LoadedAdapter(refiner, adapter_patcher(refiner))
+    return LoadedAdapter(refiner, adapter_patcher(refiner.adapter))
 
 
 def refined(adapter, overlap="share", regions=OVERLAPPING):

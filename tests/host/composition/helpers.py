@@ -103,10 +103,10 @@ def differs(a, b) -> bool:
     return difference(a, b) > 1e-3
 
 
-def count_fuser_runs(refiner) -> tuple[list, list]:
+def count_fuser_runs(adapter) -> tuple[list, list]:
     """Count the runs of an adapter's fusers until the hooks returned are removed: (runs, hooks)."""
     runs, hooks = [], []
-    for fuser in refiner.adapter.fusers.values():
+    for fuser in adapter.fusers.values():
         hooks.append(fuser.register_forward_hook(lambda *_: runs.append(1)))
     return runs, hooks
 

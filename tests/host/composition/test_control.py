@@ -83,7 +83,7 @@ def test_controlnet_sees_clip_text_and_no_fusers(grounded, grounding, controlnet
         contexts.append(kwargs["context"].clone())
 
     spying = controlnet.control_model.register_forward_pre_hook(spy, with_kwargs=True)
-    runs, counting = count_fuser_runs(grounding.refiner)
+    runs, counting = count_fuser_runs(grounding.adapter)
     try:
         _, calls = record_calls(grounded, lambda model: small_sample(model, positive, negative))
     finally:
@@ -160,7 +160,7 @@ def test_t2i_adapter_adds_what_it_computed(one_level, t2i_adapter):
     conds = with_control(t2i_adapter, strength=0.5)
     computed = []
     spying = t2i_adapter.t2i_model.register_forward_hook(lambda *run: computed.append(run[-1]["input"]))
-    runs, counting = count_fuser_runs(grounding.refiner)
+    runs, counting = count_fuser_runs(grounding.adapter)
     try:
         both, calls = record_calls(grounded, lambda spied: small_sample(spied, *conds))
     finally:
@@ -226,7 +226,7 @@ def test_gligen_warns_and_both_run(fast_model, grounded, grounding, grounded_res
     positive = with_gligen(gligen)
     passes = []
     hooks = [fuser.register_forward_hook(lambda *_: passes.append(1)) for fuser in gligen.model.module_list]
-    runs, counting = count_fuser_runs(grounding.refiner)
+    runs, counting = count_fuser_runs(grounding.adapter)
     try:
         both, calls = record_calls(grounded, lambda model: small_sample(model, positive))
     finally:

@@ -61,11 +61,11 @@ def test_interrupted_in_mid_sampling(fast_model, grounded, grounding, plain_resu
 
     def click(*_):
         runs.append(1)
-        if len(runs) == len(grounding.refiner.adapter.fusers) + 2:
+        if len(runs) == len(grounding.adapter.fusers) + 2:
             comfy.model_management.interrupt_current_processing()
 
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", stop_as_the_server_does)
-    hooks = [fuser.register_forward_hook(click) for fuser in grounding.refiner.adapter.fusers.values()]
+    hooks = [fuser.register_forward_hook(click) for fuser in grounding.adapter.fusers.values()]
     try:
         with pytest.raises(comfy.model_management.InterruptProcessingException):
             ksampler(grounded)

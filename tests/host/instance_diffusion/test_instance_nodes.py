@@ -1,0 +1,189 @@
+"""InstanceDiffusion through the nodes, with a CLIP of the host's own class."""
+
+import logging
+from types import SimpleNamespace
+
+import comfy.sd
+import comfy.sd1_clip
+import folder_paths
+import pytest
+import torch
+from deig_pack.deig_core.fusion.instances import ReadPhrases
+from deig_pack.deig_core.regions.region import Mask, Region
+from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
+from deig_pack.nodes.host.clip import read_phrases
+from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder, register_adapter_folder
+from deig_pack.nodes.multi_instance import MultiInstanceSampling
+from deig_pack.tests.core.instance_diffusion.test_instance_files import save_split
+from deig_pack.tests.host.test_patch import REGIONS, difference, sample
+from safetensors.torch import save_file
+
+CONFIG = {
+    "architectures": ["CLIPTextModel"], "attention_dropout": 0.0, "bos_token_id": 0, "eos_token_id": 49407,
+    "hidden_act": "quick_gelu", "hidden_size": 768, "intermediate_size": 128, "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77, "num_attention_heads": 12, "num_hidden_layers": 2, "pad_token_id": 1,
+    "projection_dim": 768, "vocab_size": 49408,
+}  # fmt: skip
+
+
+class TwoLayers(comfy.sd1_clip.SDClipModel):
+    def __init__(self, **options):
+        super().__init__(textmodel_json_config=CONFIG, **options)
+
+
+class TwoLayerSD1(comfy.sd1_clip.SD1ClipModel):
+    def __init__(self, **options):
+        super().__init__(clip_model=TwoLayers, **options)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    target = SimpleNamespace(params={}, clip=TwoLayerSD1, tokenizer=comfy.sd1_clip.SD1Tokenizer)
+    clip = comfy.sd.CLIP(target)
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in clip.cond_stage_model.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        is_gain = "norm" in name and name.endswith("weight")
+        weight.data.copy_(1 + 0.1 * noise if is_gain else 0.1 * noise)
+    return clip
+
+
+@pytest.fixture(scope="module")
+def adapter(comfy_host, fast_state):
+    register_adapter_folder()
+    path = comfy_host.base / "models" / "deig" / "instances.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(fast_state, path)
+    assert path.name in folder_paths.get_filename_list("deig")
+    return LoadAdapter.execute(path.name, "auto")[0]
+
+
+def patched(model, adapter, clip, regions=REGIONS, **options):
+    (instances,) = EncodeRegions.execute(clip, regions).result
+    (grounding,) = RefineInstances.execute(adapter, instances, "share", **options).result
+    return ApplyToModel.execute(model, grounding, 1.0, 0.0, 1.0, 0.0)[0]
+
+
+def test_the_whole_chain_paints(fast_model, adapter, clip):
+    model = patched(fast_model, adapter, clip)
+    latent = sample(model, size=(8, 8))
+    assert latent.isfinite().all() and difference(sample(fast_model, size=(8, 8)), latent) > 1e-3
+    assert adapter.patcher in model.get_additional_models()
+    boxes_alone = patched(fast_model, adapter, clip, kinds="point")
+    assert difference(sample(boxes_alone, size=(8, 8)), latent) > 1e-4
+
+
+def test_a_phrases_feature_is_the_one_that_the_model_was_trained_with(clip):
+    """transformers' pooler_output: the last layer after its norm at the end of the text, not projected."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    reference = CLIPTextModel(CLIPTextConfig(**CONFIG | {"eos_token_id": 2})).eval()
+    own = {
+        name.removeprefix("clip_l.transformer."): tensor
+        for name, tensor in clip.cond_stage_model.state_dict().items()
+        if name.startswith("clip_l.transformer.text_model.")
+    }
+    expects_prefix = any(name.startswith("text_model.") for name in reference.state_dict())
+    names = own if expects_prefix else {name.removeprefix("text_model."): t for name, t in own.items()}
+    missing, _ = reference.load_state_dict(names, strict=False)
+    assert not [name for name in missing if "position_ids" not in name]
+    phrases = ("a red mug", "the quick brown fox, in oil")
+    read = read_phrases(clip, phrases)
+    for number, phrase in enumerate(phrases):
+        ids = [[token for token, _ in clip.tokenize(phrase)["l"][0]]]
+        end = ids[0].index(49407) + 1
+        with torch.no_grad():
+            expected = reference(torch.tensor([ids[0][:end]])).pooler_output[0]
+        assert difference(read.pooled[number], expected) <= 1e-5
+    assert read.contexts.shape == (2, 77, 768)
+
+
+def test_no_phrases(clip):
+    assert read_phrases(clip, ()).pooled.shape == (0, 768)
+
+
+def test_a_phrase_that_is_too_long_is_cut_at_a_word(clip, caplog):
+    phrase = " ".join(f"thing{number}" for number in range(60))
+    with caplog.at_level(logging.WARNING):
+        read = read_phrases(clip, (phrase,))
+    (message,) = [record.getMessage() for record in caplog.records if "77 tokens" in record.message]
+    kept = next(
+        " ".join(phrase.split()[:count])
+        for count in range(60, 0, -1)
+        if len(clip.tokenize(" ".join(phrase.split()[:count]))["l"]) == 1
+    )
+    last, following = kept.split()[-1], phrase.split()[len(kept.split())]
+    assert f"{last}'" in message and f"'{following}" in message
+    assert torch.equal(read.pooled, read_phrases(clip, (kept,)).pooled)
+    assert read.contexts.shape == (1, 77, 768)
+
+
+def test_a_single_word_that_is_too_long_is_cut_within(clip, caplog):
+    with caplog.at_level(logging.WARNING):
+        read_phrases(clip, ("東京の夜" * 60,))
+    assert "77 tokens" in caplog.text
+
+
+def test_a_clip_of_another_kind_is_refused():
+    other = SimpleNamespace(
+        tokenize=lambda text: {"g": [[(0, 1.0)]]},
+        encode_from_tokens=lambda tokens, return_pooled: (torch.zeros(1, 77, 2048), torch.zeros(1, 1280)),
+    )
+    with pytest.raises(ValueError, match=r"1280 and 2048.*Stable Diffusion 1\.x"):
+        EncodeRegions.execute(other, REGIONS)
+
+
+@pytest.fixture(scope="module")
+def deig(comfy_host, fast_adapter_state, small_t5_folder):
+    register_adapter_folder()
+    path = comfy_host.base / "models" / "deig" / "deig_too.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(fast_adapter_state, path)
+    adapter = LoadAdapter.execute(path.name, "auto")[0]
+    return adapter, LoadTextEncoder.execute(small_t5_folder.name, "auto", "default")[0]
+
+
+def test_mixing_up_the_readers_says_what_to_connect(fast_model, adapter, clip, deig):
+    deigs_adapter, t5 = deig
+    with pytest.raises(ValueError, match="InstanceDiffusion's.*Connect the CLIP of the checkpoint"):
+        patched(fast_model, adapter, t5)
+    with pytest.raises(ValueError, match="DEIG's.*Connect 'DEIG Load Text Encoder'"):
+        patched(fast_model, deigs_adapter, clip)
+    (prompt,) = EncodePrompt.execute(t5, "a kitchen").result
+    with pytest.raises(ValueError, match="CLIP Text Encode"):
+        sample(patched(fast_model, adapter, clip), prompt, size=(8, 8))
+
+
+def test_split_files_in_the_older_nodes_folders_are_listed(comfy_host, full_depth_state):
+    register_adapter_folder()
+    older = comfy_host.base / "models" / "instance_models"
+    older.mkdir(exist_ok=True)
+    save_split(older, full_depth_state, ("fuser_models", "positionnet_models", "scaleu_models"))
+    names = folder_paths.get_filename_list("deig")
+    (name,) = [name for name in names if name.endswith("position_net.ckpt")]
+    loaded = LoadAdapter.execute(name, "fp16")[0]
+    assert len(loaded.adapter.fusers) == 16
+    assert {weight.dtype for weight in loaded.adapter.parameters()} == {torch.float16}
+
+
+def test_more_than_thirty_masks_are_warned_about(adapter, clip, fast_model, caplog):
+    mask = Mask(torch.eye(8).numpy().astype(float))
+    regions = tuple(Region(f"thing {number}", (0, 0, 1, 1), mask=mask) for number in range(31))
+    with caplog.at_level(logging.WARNING):
+        model = patched(fast_model, adapter, clip, regions)
+    assert "shapes of 30 masks" in caplog.text
+    assert sample(model, size=(8, 8), steps=1).isfinite().all()
+
+
+def test_multi_instance_sampling_with_clip_for_deig(fast_model, clip, deig):
+    """DEIG with CLIP prompts: each instance alone has its phrase for a prompt if a CLIP reads it."""
+    deigs_adapter, t5 = deig
+    model = patched(fast_model, deigs_adapter, t5)
+    without = MultiInstanceSampling.execute(model, 0.5, "average")[0]
+    with_it = MultiInstanceSampling.execute(model, 0.5, "average", clip)[0]
+    assert difference(sample(with_it, size=(8, 8)), sample(without, size=(8, 8))) > 1e-3
+
+
+def test_what_clip_read_is_no_text_of_t5(clip):
+    (instances,) = EncodeRegions.execute(clip, REGIONS).result
+    assert isinstance(instances.text, ReadPhrases) and instances.regions == REGIONS

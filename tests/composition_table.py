@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 BEGIN, END = "<!-- composition -->", "<!-- /composition -->"
+ALSO = "test_with_instance_diffusion"  # the module with the tests of InstanceDiffusion
 VERDICTS = {True: "yes", False: "**no**", None: "not run"}
 
 Outcomes = dict[str, bool | None]  # `test_file::test_name[parameters]`: passed, failed, or skipped
@@ -28,11 +29,14 @@ class Row:
         combined_with: what DEIG is in one graph with.
         holds: what the tests assert.
         tests: patterns of `test_file::test_name[parameters]`, every one of which must find a test.
+        also: the same for InstanceDiffusion, patterns of tests in test_with_instance_diffusion; none where the row
+            makes no sense for it.
     """
 
     combined_with: str
     holds: str
     tests: tuple[str, ...]
+    also: tuple[str, ...] = ()
 
 
 ROWS = (
@@ -40,6 +44,7 @@ ROWS = (
         "LoRA, for the model and for CLIP",
         "The same picture as with the LoRA's weights merged by hand.",
         ("test_weights::test_lora_on_*",),
+        ("test_lora_on_the_model",),
     ),
     Row(
         "LoRA hooks with keyframes",
@@ -50,27 +55,32 @@ ROWS = (
         "ControlNet, T2I-Adapter",
         "The control network reads CLIP's text, runs no fusers, and adds exactly what it computed.",
         ("test_control::test_controlnet_*", "test_control::test_t2i_*"),
+        ("test_controlnet_adds_*",),
     ),
     Row(
         "IP-Adapter's kind of patch (replaces cross-attention)",
         "Both effects are there.",
         ("test_control::test_ip_adapters_*",),
+        ("test_ip_adapters_*",),
     ),
     Row(
         "Set Area, Set Area with Percentage, Set Mask, Combine, Concat, Average, Set Timestep Range",
         "Boxes land where they were drawn, also on a crop; negatives have no instances.",
         ("test_areas::*",),
+        ("test_*_conditionings_*", "test_timestep_ranges_*", "test_the_negative_made_for_*"),
     ),
     Row(
         "Batches, cfg 1, too little memory for one call",
         "The same picture as alone, with the negative computed, and in one call, to 1e-4.",
         ("test_batches::*",),
+        ("test_a_batch_*", "test_cfg_1_*", "test_positive_and_negative_*"),
     ),
     Row(
         "DualCFGGuider, PerpNegGuider, Perp-Neg",
         "Positives have the instances and negatives have none; both effects are there. (Perp-Neg, which the host "
         "has deprecated, computes its empty conditioning without DEIG.)",
         ("test_model_patches::test_guiders_*", "test_model_patches::test_the_old_perp_neg_node"),
+        ("test_guiders_*", "test_the_old_perp_neg_node"),
     ),
     Row(
         "SAG, PAG",
@@ -81,6 +91,7 @@ ROWS = (
             "test_model_patches::test_sag_*",
             "test_model_patches::test_pag_*",
         ),
+        ("test_both_effects_are_there[[][SP]AG]", "test_sag_*", "test_pag_*"),
     ),
     Row(
         "FreeU V2, HyperTile, ToMe, RescaleCFG",
@@ -91,6 +102,11 @@ ROWS = (
             "test_model_patches::test_both_effects_are_there[[]ToMe]",
             "test_model_patches::test_both_effects_are_there[[]RescaleCFG]",
         ),
+        (
+            "test_both_effects_are_there[[]HyperTile]",
+            "test_both_effects_are_there[[]ToMe]",
+            "test_both_effects_are_there[[]RescaleCFG]",
+        ),
     ),
     Row(
         "Kohya Deep Shrink (PatchModelAddDownscale)",
@@ -99,6 +115,7 @@ ROWS = (
             "test_model_patches::test_both_effects_are_there[[]deep shrink]",
             "test_model_patches::test_deep_shrink_*",
         ),
+        ("test_both_effects_are_there[[]deep shrink]",),
     ),
     Row(
         "ModelSamplingDiscrete: v-prediction, LCM",
@@ -108,6 +125,7 @@ ROWS = (
             "test_model_patches::test_both_effects_are_there[[]LCM]",
             "test_model_patches::test_model_sampling_*",
         ),
+        ("test_both_effects_are_there[[]v-prediction]", "test_both_effects_are_there[[]LCM]"),
     ),
     Row(
         "GLIGEN",
@@ -118,26 +136,31 @@ ROWS = (
         "Hires fix; 384x768, 1024x512, 520x776",
         "The same regions in the right places; at the three large sizes places alone are checked.",
         ("test_sizes::*",),
+        ("test_small_pictures_*",),
     ),
     Row(
         "img2img, Set Latent Noise Mask, Differential Diffusion, an inpaint model of 9 channels",
         "Regions bind inside the mask, and nothing outside it changes.",
         ("test_inpainting::*",),
+        ("test_img2img", "test_inpainting_*", "test_differential_*"),
     ),
     Row(
         "torch.compile (tried with the eager backend)",
         "The same picture as uncompiled, also where DEIG or a region begins in mid-sampling.",
         ("test_runs::test_torch_compile*",),
+        ("test_torch_compile*",),
     ),
     Row(
         "Model merging, Save Model",
         "The merged model keeps DEIG; the saved file is the plain model.",
         ("test_weights::test_a_merged_model_*", "test_weights::test_the_saved_model_*"),
+        ("test_a_merged_model_*",),
     ),
     Row(
         "Two branches from one loaded model",
         "The branch without DEIG is untouched, also after freeing and reloading.",
         ("test_runs::test_two_branches_*", "test_runs::test_a_clone_*"),
+        ("test_two_branches_*", "test_a_clone_*"),
     ),
     Row(
         "Interruption in mid-sampling",
@@ -148,6 +171,7 @@ ROWS = (
         "Every sampler with every scheduler, denoise below 1",
         "Finite, with tokens of exactly the timesteps that the sampler asks for.",
         ("test_samplers::*",),
+        ("test_samplers_and_*",),
     ),
 )
 
@@ -169,10 +193,10 @@ def read_report(path: Path) -> tuple[str, Outcomes]:
     return versions.pop(), outcomes
 
 
-def verdict(row: Row, outcomes: Outcomes) -> bool | None:
-    """Tell whether a row holds; None where one of its tests did not run."""
+def verdict(patterns: Sequence[str], outcomes: Outcomes) -> bool | None:
+    """Tell whether all tests of these patterns passed; None where one did not run."""
     found = []
-    for pattern in row.tests:
+    for pattern in patterns:
         matching = [outcome for name, outcome in outcomes.items() if fnmatchcase(name, pattern)]
         found += matching or [None]
     if False in found:
@@ -184,11 +208,21 @@ def table(results: Mapping[str, Outcomes]) -> str:
     """Draw the table in Markdown, with a column for each ComfyUI, the oldest first."""
     versions = sorted(results, key=lambda version: [int(part) for part in version.split(".")])
     heads = ["DEIG together with", "What the tests assert", *(f"ComfyUI {version}" for version in versions)]
+    heads.append("InstanceDiffusion too")
     lines = [heads, ["---"] * len(heads)]
     for row in ROWS:
-        verdicts = [VERDICTS[verdict(row, results[version])] for version in versions]
-        lines.append([row.combined_with, row.holds, *verdicts])
+        verdicts = [VERDICTS[verdict(row.tests, results[version])] for version in versions]
+        lines.append([row.combined_with, row.holds, *verdicts, also(row, results)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def also(row: Row, results: Mapping[str, Outcomes]) -> str:
+    """Say whether a row holds with InstanceDiffusion in all hosts; nothing where it makes no sense."""
+    if not row.also:
+        return ""
+    patterns = [f"{ALSO}::{pattern}" for pattern in row.also]
+    found = [verdict(patterns, outcomes) for outcomes in results.values()]
+    return VERDICTS[False if False in found else None if None in found else True]
 
 
 def put_between_markers(text: str, content: str) -> str:

@@ -31,6 +31,24 @@ def test_every_test_is_in_one_row_and_every_pattern_finds_one():
         assert any(fnmatchcase(test, pattern) for test in tests), pattern
 
 
+def test_every_test_of_instance_diffusion_is_in_one_row():
+    """Those that it takes from other modules by their names, and its own."""
+    path = COMPOSITION / "instance_diffusion" / "test_with_instance_diffusion.py"
+    tests = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in getattr(node, "names", [])] or [getattr(node, "name", "")]
+        for name in names:
+            if name.startswith("test_"):
+                tests += [name + f"[{own}]" * bool(own) for own in PARAMETERS.get(name, ("",))]
+    patterns = [pattern for row in ROWS for pattern in row.also]
+    assert tests
+    for test in tests:
+        assert len([pattern for pattern in patterns if fnmatchcase(test, pattern)]) == 1, test
+    tests += [f"test_both_effects_are_there[{name}]" for name in ("v-prediction", "LCM")]
+    for pattern in patterns:
+        assert any(fnmatchcase(test, pattern) for test in tests), pattern
+
+
 def write_report(path, version, outcomes):
     cases = "".join(
         f'<testcase classname="tests.host.composition.{module}" name="{name}">{inside}</testcase>'
@@ -46,10 +64,11 @@ def write_report(path, version, outcomes):
 def test_the_table_says_what_passed_failed_and_did_not_run(tmp_path):
     areas, sizes = ("test_areas", "test_a_crop[x]"), ("test_sizes", "test_hires_fix")
     batches = ("test_batches", "test_cfg_1")
+    other = ("instance_diffusion.test_with_instance_diffusion", "test_small_pictures_of_these_shapes[odd]")
     old = write_report(
-        tmp_path / "old.xml", "0.3.64", {areas: "", sizes: "<failure/>", batches: "<skipped/>"}
+        tmp_path / "old.xml", "0.3.64", {areas: "", sizes: "<failure/>", batches: "<skipped/>", other: ""}
     )
-    first = write_report(tmp_path / "first.xml", "0.33.0", {areas: ""})
+    first = write_report(tmp_path / "first.xml", "0.33.0", {areas: "", other: ""})
     second = write_report(tmp_path / "second.xml", "0.33.0", {sizes: "", batches: ""})
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- composition -->\nold\n<!-- /composition -->\nafter\n")
@@ -57,14 +76,14 @@ def test_the_table_says_what_passed_failed_and_did_not_run(tmp_path):
         main([str(readme), first, old, second])
         lines = readme.read_text().splitlines()
         assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
-        assert lines[2].endswith("| ComfyUI 0.3.64 | ComfyUI 0.33.0 |")
+        assert lines[2].endswith("| ComfyUI 0.3.64 | ComfyUI 0.33.0 | InstanceDiffusion too |")
         assert len(lines) == len(ROWS) + 6
         cells = {line.split(" | ")[0]: line.removesuffix(" |").split(" | ")[2:] for line in lines[4:-2]}
         (area_cells,) = (cells[name] for name in cells if name.startswith("| Set Area"))
-        assert area_cells == ["yes", "yes"]
-        assert cells["| Hires fix; 384x768, 1024x512, 520x776"] == ["**no**", "yes"]
-        assert cells["| Batches, cfg 1, too little memory for one call"] == ["not run", "yes"]
-        assert cells["| GLIGEN"] == ["not run", "not run"]
+        assert area_cells == ["yes", "yes", "not run"]
+        assert cells["| Hires fix; 384x768, 1024x512, 520x776"] == ["**no**", "yes", "yes"]
+        assert cells["| Batches, cfg 1, too little memory for one call"] == ["not run", "yes", "not run"]
+        assert cells["| GLIGEN"] == ["not run", "not run", ""]
 
 
 def test_markers_must_be_there(tmp_path):

@@ -53,7 +53,8 @@ def test_links_join_what_they_name(name, object_info):
         output = nodes[source]["outputs"][slot]
         socket = nodes[target]["inputs"][target_slot]
         assert number in output["links"] and socket["link"] == number
-        assert output["type"] == socket["type"] == kind == object_info[nodes[source]["type"]]["output"][slot]
+        assert output["type"] == kind == object_info[nodes[source]["type"]]["output"][slot]
+        assert kind in socket["type"].split(",")  # it may take either of two
 
 
 def test_nodes_keep_their_titles_and_do_not_overlap(name):
@@ -80,7 +81,7 @@ def test_loaders_tell_the_frontend_where_models_come_from(name, comfy_server):
         for node in read_workflow(name)["nodes"]
         if "Load" in node["type"] and node["type"] != "LoadImage"
     ]
-    assert len(loaders) >= 3
+    assert len(loaders) >= 2
     if name == SMALL_MODEL:
         assert {node["widgets_values"][0] for node in loaders} == set(astuple(SMALL))
         return

@@ -16,6 +16,7 @@ from .dense import patch_dense
 from .measure import Measured, measuring
 
 PLAIN, DEIG, GLIGEN, AREAS, MASKS = "plain", "DEIG", "GLIGEN", "areas", "masks"
+INSTANCE_DIFFUSION = "InstanceDiffusion"
 DENSE, DENSE_FUSED = "dense", "dense, fused kernel"
 
 
@@ -85,6 +86,7 @@ class Models:
         state = models.adapter_state(dtype)
         self.refiner, self.adapter = models.full_adapter(state)
         self.gligen = models.full_gligen(state, dtype)
+        self.instances, self.instances_adapter = models.full_instance_diffusion(state, dtype)
 
 
 def plain(on: Models) -> Case:
@@ -97,6 +99,13 @@ def deig(on: Models, count: int) -> Case:
     if not count:
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "bench none", _without_instances)
     return Case(DEIG, count, patched, plain(on).positive, plain(on).negative)
+
+
+def instance_diffusion(on: Models, count: int) -> Case:
+    """InstanceDiffusion on the same boxes; negatives run the fusers with null tokens."""
+    grounding = models.instance_grounding(on.instances, count)
+    patched = patch_model(on.unet, on.instances_adapter, grounding, Schedule())
+    return Case(INSTANCE_DIFFUSION, count, patched, plain(on).positive, plain(on).negative)
 
 
 def _without_instances(executor, *args, **kwargs):
@@ -157,6 +166,8 @@ def all_cases(
     yield plain(on)
     for count in sorted({0, dense_count, *counts}):
         yield deig(on, count)
+    for count in counts:
+        yield instance_diffusion(on, count)
     yield dense(on, dense_count, fused_kernel=False)
     yield dense(on, dense_count, fused_kernel=True)
     for count in counts:

@@ -9,9 +9,12 @@ from comfy.model_patcher import ModelPatcher
 from deig_pack.deig_core.deig.adapter import load_adapter
 from deig_pack.deig_core.deig.grounding import Grounding
 from deig_pack.deig_core.deig.refiner import Refiner
-from deig_pack.deig_core.fusion.instances import EncodedText, Instances
+from deig_pack.deig_core.fusion.instances import EncodedText, Instances, ReadPhrases
+from deig_pack.deig_core.instance_diffusion.adapter import InstanceDiffusionAdapter, load_instance_diffusion
+from deig_pack.deig_core.instance_diffusion.grounding import InstanceGrounding
 from deig_pack.deig_core.regions.region import Region, Regions
 
+from bench import released_instance_diffusion
 from bench.random_weights import State, draw_weights
 from bench.released import adapter_shapes
 
@@ -66,6 +69,19 @@ def full_adapter(state: State) -> tuple[Refiner, ModelPatcher]:
     return Refiner(adapter), patcher_of(adapter)
 
 
+def full_instance_diffusion(
+    state: State, dtype: torch.dtype
+) -> tuple[InstanceDiffusionAdapter, ModelPatcher]:
+    """InstanceDiffusion's adapter: 369 M parameters. Its fusers have the very weights of DEIG's."""
+    shapes = released_instance_diffusion.adapter_shapes()
+    own = {name: shape for name, shape in shapes.items() if name not in state or ".fuser." not in name}
+    drawn = {name: tensor.to(dtype) for name, tensor in draw_weights(own, seed=3).items()}
+    adapter = load_instance_diffusion(
+        drawn | {name: state[name] for name in shapes if name not in own}, operations=comfy.ops.manual_cast
+    )
+    return adapter, patcher_of(adapter)
+
+
 def full_gligen(state: State, dtype: torch.dtype) -> ModelPatcher:
     """The host's GLIGEN. Its weights have the names and shapes of DEIG's, so it gets the very same."""
     return patcher_of(comfy.gligen.load_gligen(state).to(dtype).requires_grad_(False))
@@ -92,6 +108,17 @@ def features(phrases: tuple[str, ...]) -> EncodedText:
 def grounding(refiner: Refiner, count: int) -> Grounding:
     regions = layout(count)
     return Grounding(refiner, Instances(regions, features(tuple(region.phrase for region in regions))))
+
+
+def instance_grounding(adapter: InstanceDiffusionAdapter, count: int) -> InstanceGrounding:
+    """The same boxes for InstanceDiffusion, with what CLIP might say of the phrases."""
+    regions = layout(count)
+    random = torch.Generator().manual_seed(count)
+    phrases = tuple(region.phrase for region in regions)
+    text = ReadPhrases(
+        phrases, torch.randn(count, 768, generator=random), torch.randn(count, 77, 768, generator=random)
+    )
+    return InstanceGrounding(adapter, Instances(regions, text))
 
 
 def conditioning(seed: int, **options) -> list:

@@ -136,6 +136,15 @@ def bars_of(rows: list[dict], size: str, dtype: str, tokens: float) -> list[Bar]
             "DEIG, N = 1, over the fusers with no instances", where, over("DEIG", 1, "DEIG", 0), at_most=1.08
         ),
         Bar("DEIG, N = 30 over N = 1", where, over("DEIG", 30, "DEIG", 1), at_most=1.05),
+        *(
+            Bar(
+                f"InstanceDiffusion over DEIG, N = {count}",
+                where,
+                over("InstanceDiffusion", count, "DEIG", count),
+                at_most=1.05,
+            )
+            for count in COUNTS
+        ),
         Bar("dense formulation over DEIG, N = 3", where, over("dense", 3, "DEIG", 3), at_least=2),
         *(
             Bar(f"DEIG over GLIGEN, N = {count}", where, over("DEIG", count, "GLIGEN", count), at_most=1)

@@ -9,6 +9,8 @@ from comfy_api.latest import io, ui
 from ..deig_core.regions.draw import draw_regions
 from ..deig_core.regions.edges import EDGES
 from ..deig_core.regions.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
+from ..deig_core.regions.seed import drawn_state, seed_of, shown_text
+from .regions import chained_regions_input
 from .types import CATEGORY, RegionsType, also_found_as
 
 log = logging.getLogger(__name__)
@@ -52,12 +54,13 @@ class RegionEditor(io.ComfyNode):
                 "regional prompt", "area", "box", "bounding box", "layout", "canvas", "instance", "GLIGEN"
             ),
             description="Draw regions on the node itself: drag for a box, double click for its phrase, right click to "
-            "paste a layout from elsewhere. The help page has all keys.",
+            "paste a layout from elsewhere. Brush, eraser, stroke and point draw places of any shape. The help page "
+            "has all keys.",
             inputs=[
                 io.Custom("STRING").Input(
                     "layout",
-                    tooltip="The drawn layout, as JSON. A text wired here takes the drawing's place, in any form that "
-                    "DEIG Regions From Text reads; DEIG Preview Regions shows what it holds.",
+                    tooltip="The drawn layout, as JSON. A text wired here takes the drawing's place and cannot be "
+                    "edited; wire it into incoming to go on with it on the canvas.",
                     extra_dict={"default": EMPTY_LAYOUT, "widgetType": "DEIG_REGIONS_EDITOR"},
                 ),
                 width_input("Width of the picture in pixels. The canvas takes its shape from it."),
@@ -68,9 +71,21 @@ class RegionEditor(io.ComfyNode):
                     tooltip="A picture to draw over. The editor shows the first one of the last run, stretched to "
                     "width and height; it changes nothing in the result.",
                 ),
+                io.Custom("STRING,DEIG_REGIONS,BOUNDING_BOX,ARRAY").Input(
+                    "incoming",
+                    optional=True,
+                    extra_dict={"forceInput": True},
+                    tooltip="What the canvas begins with: a text in any form that DEIG Regions From Text reads, "
+                    "regions, boxes in pixels of width and height, or elements of the host's box canvas. It is shown "
+                    "after a run and can be edited; your changes stay until something else comes in.",
+                ),
+                chained_regions_input(),
             ],
             outputs=[
-                RegionsType.Output("regions", display_name="regions", tooltip="The regions, back to front."),
+                RegionsType.Output(
+                    display_name="regions",
+                    tooltip="The chained regions, then those of the canvas, back to front.",
+                ),
                 io.String.Output(
                     "prompt", display_name="prompt", tooltip="The prompt for the whole picture."
                 ),
@@ -81,12 +96,21 @@ class RegionEditor(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, layout, width, height, background=None):
-        read = read_layout(layout, "auto", width, height)
+    def execute(cls, layout, width, height, background=None, incoming=None, regions=()):
         shown = {"deig_size": [width, height]}
         if background is not None:
             shown["deig_background"] = ui.PreviewImage(background[:1, ..., :3], cls=cls).as_dict()["images"]
-        return io.NodeOutput(read.regions, read.prompt, width, height, ui=shown)
+        if regions:
+            shown["deig_wired"] = [shown_text(regions)]
+        drawn, begun_with = drawn_state(layout)
+        seed = None if incoming is None else seed_of(incoming, width, height)
+        if seed is not None:
+            shown["deig_incoming"] = [{"layout": seed.text, "digest": seed.digest}]
+        if seed is not None and seed.digest != begun_with:
+            read = seed.layout(width, height)
+        else:
+            read = read_layout(layout, "auto", width, height)
+        return io.NodeOutput((*regions, *read.regions), read.prompt or drawn, width, height, ui=shown)
 
 
 class RegionsFromText(io.ComfyNode):

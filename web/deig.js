@@ -4,15 +4,15 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { RegionEditor } from "./editor.js";
 import { element } from "./element.js";
+import { parseLayout } from "./layout.js";
+import { Released } from "./released.js";
 
 const NODE = "DEIG_RegionEditor";
 const WIDGET = "DEIG_REGIONS_EDITOR";
 const LEAST_HEIGHT = 460;
 const FIRST_SIZE = [440, 680];
 
-// Undo makes the graph's nodes anew, and the new renderer may go on showing the old node's element. So a new node
-// takes over the editor of the removed node whose id it has; node id -> editor.
-const released = new Map();
+const released = new Released();
 const JUST_NOW = 3000; // milliseconds
 
 document.head.append(element("link", { rel: "stylesheet", href: new URL("./editor.css", import.meta.url).href }));
@@ -48,6 +48,15 @@ class Host {
 
   set snap(on) {
     this.node.properties.deig_snap = on;
+  }
+
+  // The brush's radius, as a fraction of the picture's shorter side.
+  get brush() {
+    return this.node.properties?.deig_brush ?? 0.04;
+  }
+
+  set brush(radius) {
+    this.node.properties.deig_brush = radius;
   }
 
   // Let the graph's undo take what `step` does as one step.
@@ -95,20 +104,21 @@ function addEditor(node, name) {
   node.deigRefresh = () => editor.select(editor.selected);
 
   chained(node, "onConfigure", () => {
-    const former = released.get(node.id);
+    const former = released.take(node.id);
     if (former) {
-      released.delete(node.id);
       takeOver(former, editor, host);
       editor = former;
       widget.element = former.element;
     }
-    editor.refreshSnap();
+    editor.refreshTools();
   });
   chained(node, "onConnectionsChange", node.deigRefresh);
-  chained(node, "onRemoved", () => released.set(node.id, editor));
+  chained(node, "onRemoved", () => released.keep(node.id, editor));
   chained(node, "onExecuted", (output) => {
     if (output?.deig_size) [host.ran.width, host.ran.height] = output.deig_size;
     showBackground(editor, output?.deig_background?.[0]);
+    editor.setWired(parseLayout(output?.deig_wired?.[0] ?? '{"regions": []}').regions);
+    if (output?.deig_incoming?.[0]) editor.seed(output.deig_incoming[0]);
     node.deigRefresh();
   });
   return widget;

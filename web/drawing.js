@@ -1,6 +1,8 @@
 // The layout on a 2D canvas context.
 
 import { HANDLES, handlePoint, isTiny } from "./geometry.js";
+import { POINT_RADIUS, SCRIBBLE_RADIUS } from "./layout.js";
+import { toGrid } from "./mask.js";
 import { colourOf, dashOf } from "./palette.js";
 
 const GROUND = "#22242a";
@@ -9,8 +11,9 @@ const LABEL_HEIGHT = 17;
 const CROWD = 12; // from so many regions on, only the one in hand has its whole phrase shown
 export const HANDLE_RADIUS = 4;
 
-// `view` is { width, height } of the canvas in CSS pixels; `size` that of the image in pixels.
-export function drawLayout(context, { layout, view, size, selected, hovered, background, snap }) {
+// `view` is { width, height } of the canvas in CSS pixels; `size` that of the image in pixels; `wired` are the regions
+// that come in by a wire and lie behind; `brush` is { point, radius } while one is in hand, else null.
+export function drawLayout(context, { layout, view, size, selected, hovered, background, snap, wired, brush }) {
   context.clearRect(0, 0, view.width, view.height);
   context.fillStyle = GROUND;
   context.fillRect(0, 0, view.width, view.height);
@@ -18,7 +21,8 @@ export function drawLayout(context, { layout, view, size, selected, hovered, bac
   if (snap) drawGrid(context, view, size);
 
   const { regions } = layout;
-  regions.forEach((region, index) => drawStroke(context, region, index, view));
+  wired.forEach((region) => drawWired(context, region, view));
+  regions.forEach((region, index) => drawPlace(context, region, colourOf(index), view));
   regions.forEach((region, index) => {
     if (index !== selected) drawBox(context, inPixels(region.box, view), index, index === hovered);
   });
@@ -34,7 +38,8 @@ export function drawLayout(context, { layout, view, size, selected, hovered, bac
     drawLabel(context, box, regions[selected], selected, size, view, view.width / 3);
     drawHandles(context, box);
   }
-  if (!regions.length) drawHint(context, view, background);
+  if (!regions.length && !wired.length) drawHint(context, view, background);
+  if (brush) drawBrush(context, brush, view);
 }
 
 export function inPixels([x0, y0, x1, y1], view) {
@@ -75,22 +80,74 @@ function drawBox(context, [x0, y0, x1, y1], index, strong) {
   context.setLineDash([]);
 }
 
-// The scribble or the disc around the point, as wide as it reaches.
-const SCRIBBLE_RADIUS = 0.02;
-const POINT_RADIUS = 0.125;
-
-function drawStroke(context, region, index, view) {
+// The exact place, where it is not the box: the mask, else the stroke or the disc around the point, as wide as it
+// reaches.
+function drawPlace(context, region, colour, view) {
+  if (region.mask) {
+    context.globalAlpha = PLACE_ALPHA;
+    context.drawImage(tintOf(region.mask, colour), 0, 0, view.width, view.height);
+    context.globalAlpha = 1;
+    return;
+  }
   const points = region.scribble ?? (region.point ? [region.point] : []);
   if (!points.length) return;
   const radius = region.radius ?? (region.scribble ? SCRIBBLE_RADIUS : POINT_RADIUS);
-  context.strokeStyle = `${colourOf(index)}70`;
+  context.globalAlpha = PLACE_ALPHA;
+  context.strokeStyle = colour;
   context.lineWidth = 2 * radius * Math.min(view.width, view.height);
-  context.lineCap = "round";
+  context.lineCap = context.lineJoin = "round";
   context.beginPath();
   points.forEach(([x, y]) => context.lineTo(x * view.width, y * view.height));
   if (points.length === 1) context.lineTo(points[0][0] * view.width, points[0][1] * view.height);
   context.stroke();
   context.lineCap = "butt";
+  context.lineJoin = "miter";
+  context.globalAlpha = 1;
+}
+
+const PLACE_ALPHA = 0.5;
+const tints = new WeakMap(); // mask -> { colour, canvas }; masks are never changed, only replaced
+
+function tintOf(mask, colour) {
+  const old = tints.get(mask);
+  if (old?.colour === colour) return old.canvas;
+  const { width, height, cells } = toGrid(mask);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  const rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  cells.forEach((inside, at) => image.data.set([...rgb, inside ? 255 : 0], 4 * at));
+  context.putImageData(image, 0, 0);
+  tints.set(mask, { colour, canvas });
+  return canvas;
+}
+
+// What comes in by a wire cannot be edited here: grey, with its phrase.
+function drawWired(context, region, view) {
+  const [x0, y0, x1, y1] = inPixels(region.box, view);
+  drawPlace(context, region, WIRED, view);
+  context.setLineDash([2, 4]);
+  context.lineWidth = 1;
+  context.strokeStyle = WIRED;
+  context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  context.setLineDash([]);
+  context.font = FONT;
+  context.textBaseline = "middle";
+  context.fillStyle = WIRED;
+  context.fillText(fittedText(context, region.phrase, Math.max(x1 - x0 - 8, 40)), x0 + 4, y1 - LABEL_HEIGHT / 2);
+}
+
+const WIRED = "#c8c8c8";
+
+function drawBrush(context, { point: [x, y], radius }, view) {
+  for (const [colour, by] of [["#000", 1], ["#fff", 0]]) {
+    context.beginPath();
+    context.arc(x * view.width, y * view.height, radius * Math.min(view.width, view.height) + by, 0, 2 * Math.PI);
+    context.lineWidth = 1;
+    context.strokeStyle = colour;
+    context.stroke();
+  }
 }
 
 // The number on the region's colour and the phrase beside it, inside the box, or above one that it would hide.

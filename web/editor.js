@@ -8,22 +8,27 @@ import * as layouts from "./layout.js";
 import { RegionList } from "./list.js";
 import { Menu } from "./menu.js";
 import { colourOf } from "./palette.js";
+import { TOOLS } from "./tools.js";
 
 const REDRAW_TRIES = 20; // every 100 milliseconds, while the host is putting the canvas on the page
-
-const countMasks = (layout) => layout.regions.filter((region) => region.mask).length;
+const LARGE = 100_000; // characters of a layout that a workflow file should not carry unasked
+const counted = ({ length }) => `${length} region${length === 1 ? "" : "s"}`;
+const BRUSH = { least: 0.005, most: 0.25, step: 1.25 };
 
 export class RegionEditor {
   #editing = new layouts.Editing();
   #selected = -1;
   #hovered = -1;
   #background = null;
+  #wired = [];
+  #brushAt = null;
   #drawing = 0;
   #tries = 0;
 
-  // `host` is the node: size(), snap (read and write), isWired(), change(step), readText(text).
+  // `host` is the node: size(), snap and brush (read and write), isWired(), change(step), readText(text).
   constructor(host) {
     this.host = host;
+    this.tool = "box";
     this.canvas = element("canvas", { className: "deig-canvas", tabIndex: 0 });
     this.stage = element("div", { className: "deig-stage" }, this.canvas);
     this.prompt = element("textarea", { className: "deig-prompt", rows: 2, placeholder: "Prompt for the whole picture" });
@@ -91,6 +96,27 @@ export class RegionEditor {
     this.draw();
   }
 
+  // The regions that come in by the wire and lie behind, as of the last run.
+  setWired(regions) {
+    this.#wired = regions;
+    this.draw();
+  }
+
+  // Where the brush is shown, a point in fractions; null for nowhere.
+  showBrush(point) {
+    if (point === this.#brushAt) return;
+    this.#brushAt = point;
+    this.draw();
+  }
+
+  // Take what the last run had from the wire, unless it is what this layout began with.
+  seed({ layout, digest }) {
+    if (this.layout.incoming === digest) return;
+    const read = layouts.parseLayout(layout);
+    this.apply((old) => ({ ...read, prompt: read.prompt || old.prompt, incoming: digest }));
+    this.say(`${counted(read.regions)} came in by the wire, to go on with. Undo brings the drawing back.`);
+  }
+
   say(text, isError = false) {
     this.message.textContent = text;
     this.message.classList.toggle("deig-error", isError);
@@ -105,10 +131,10 @@ export class RegionEditor {
 
   commit() {
     if (this.#editing.isUnderWay) {
-      const before = this.#editing.done;
       this.host.change(() => this.#editing.commit());
-      const dropped = before.regions.length === this.layout.regions.length && countMasks(this.layout) < countMasks(before);
-      this.say(dropped ? "The region's mask no longer fits its box and was dropped. Undo brings it back." : "");
+      const { length } = this.value;
+      const large = `The layout has ${Math.round(length / 1000)} thousand characters, which make the workflow slow to save. A mask drawn here is small; one from elsewhere may be finer than it needs to be.`;
+      this.say(length > LARGE ? large : "");
     }
     this.#selected = Math.min(this.#selected, this.layout.regions.length - 1);
     this.#refresh();
@@ -181,8 +207,9 @@ export class RegionEditor {
   async take(text) {
     try {
       const read = layouts.parseLayout(await this.host.readText(text));
-      this.apply(() => read);
-      this.say(`${read.regions.length} region${read.regions.length === 1 ? "" : "s"} pasted.`);
+      const { incoming } = this.layout; // what was pasted wins over what came in by the wire before
+      this.apply(() => (incoming === undefined ? read : { ...read, incoming }));
+      this.say(`${counted(read.regions)} pasted.`);
       return true;
     } catch (error) {
       this.say(`Not pasted, the old layout stays. ${error.message}`, true);
@@ -272,7 +299,12 @@ export class RegionEditor {
     context.scale(scale, scale);
     const { size, layout } = this;
     const snap = this.host.snap;
-    drawLayout(context, { layout, view, size, selected: this.#selected, hovered: this.#hovered, background: this.#background, snap });
+    const brush = this.#brushAt && this.tool !== "box" ? { point: this.#brushAt, radius: this.#radius() } : null;
+    drawLayout(context, { layout, view, size, selected: this.#selected, hovered: this.#hovered, background: this.#background, snap, wired: this.#wired, brush });
+  }
+
+  #radius() {
+    return this.tool === "point" ? layouts.POINT_RADIUS : this.host.brush;
   }
 
   #refresh() {
@@ -285,7 +317,7 @@ export class RegionEditor {
     const { phrase } = this.layout.regions[this.#selected] ?? {};
     const chosen = phrase === undefined ? "none selected" : `${this.#selected + 1} selected: ${phrase || "no phrase"}`;
     this.canvas.setAttribute("aria-label", `Canvas with ${length} regions, ${chosen}`);
-    if (this.host.isWired()) this.say("A wired text takes the place of this drawing.");
+    if (this.host.isWired()) this.say("A wired text takes the place of this drawing. Wire it into incoming instead, to go on with it here.");
   }
 
   #view() {
@@ -308,12 +340,19 @@ export class RegionEditor {
     };
     this.snapButton = button("Snap", "Snap to the 8 pixel grid of the latent", () => {
       this.host.change(() => (this.host.snap = !this.host.snap));
-      this.refreshSnap();
+      this.refreshTools();
     });
-    this.refreshSnap();
+    this.toolButtons = TOOLS.map(({ name, label, title }) => button(label, title, () => this.setTool(name)));
+    this.brushField = element("input", { type: "range", className: "deig-brush", min: 0, max: 1, step: "any", title: "Size of brush, eraser and stroke ([ and ])" });
+    this.brushField.setAttribute("aria-label", "Size of brush, eraser and stroke");
+    this.brushField.addEventListener("input", () => this.setBrush(BRUSH.least * (BRUSH.most / BRUSH.least) ** Number(this.brushField.value)));
+    this.brushField.addEventListener("keydown", (event) => event.stopPropagation());
+    this.refreshTools();
     return element(
       "div",
       { className: "deig-toolbar" },
+      ...this.toolButtons,
+      this.brushField,
       button("Add", "Add a region (N)", () => this.addInTheMiddle()),
       button("Back", "Send back, behind others (Shift+Page Down)", () => this.reorder(this.#selected, this.#selected - 1)),
       button("Front", "Bring forward, over others (Shift+Page Up)", () => this.reorder(this.#selected, this.#selected + 1)),
@@ -324,8 +363,28 @@ export class RegionEditor {
     );
   }
 
-  refreshSnap() {
+  setTool(name) {
+    if (this.isUnderWay) this.cancel();
+    this.tool = name;
+    this.refreshTools();
+    this.canvas.focus();
+  }
+
+  // The radius of brush, eraser and stroke, as a fraction of the picture's shorter side.
+  setBrush(radius) {
+    this.host.brush = Math.round(Math.min(Math.max(radius, BRUSH.least), BRUSH.most) * 1e4) / 1e4;
+    this.refreshTools();
+  }
+
+  stepBrush(steps) {
+    this.setBrush(this.host.brush * BRUSH.step ** steps);
+  }
+
+  refreshTools() {
     this.snapButton.setAttribute("aria-pressed", this.host.snap);
+    this.toolButtons.forEach((button, index) => button.setAttribute("aria-pressed", TOOLS[index].name === this.tool));
+    this.brushField.disabled = this.tool === "box" || this.tool === "point";
+    this.brushField.value = Math.log(this.host.brush / BRUSH.least) / Math.log(BRUSH.most / BRUSH.least);
     this.draw();
   }
 

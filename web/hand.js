@@ -3,21 +3,25 @@
 import { HANDLE_RADIUS } from "./drawing.js";
 import * as geometry from "./geometry.js";
 import * as layouts from "./layout.js";
+import { TOOLS, Tools } from "./tools.js";
 
 const REACH = HANDLE_RADIUS + 4; // how near to a handle counts as on it, in CSS pixels
 const LEAST_DRAG = 4; // a shorter drag is a click that shook
 
 const CURSORS = { n: "ns", s: "ns", e: "ew", w: "ew", nw: "nwse", se: "nwse", ne: "nesw", sw: "nesw" };
+const PEN_ERASER = 5; // the button that a pen's other end presses
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Hand {
   #drag = null; // { kind, index, handle, from, start, moved }
   #nudge = null; // { index, move: [dx, dy], grow: [dx, dy] } in fractions, while arrow keys are held
+  #cursor = [0.5, 0.5]; // where a tool is that the keys move, in fractions
   lastKey = -Infinity; // when the canvas last had a key pressed, in milliseconds
 
   // `editor` is the RegionEditor whose canvas the hand works on.
   constructor(editor) {
     this.editor = editor;
+    this.tools = new Tools(editor);
     const { canvas } = editor;
     const on = (type, handler) => canvas.addEventListener(type, handler.bind(this));
     on("pointerdown", this.#pointerDown);
@@ -35,11 +39,18 @@ export class Hand {
   }
 
   #pointerDown(event) {
-    if (event.button !== 0) return;
+    const erases = event.pointerType === "pen" && event.button === PEN_ERASER;
+    if (event.button !== 0 && !erases) return;
     const { editor } = this;
     editor.canvas.focus(); // also ends what is being typed elsewhere
     editor.canvas.setPointerCapture(event.pointerId);
     const from = this.#point(event);
+    const tool = erases ? "eraser" : editor.tool;
+    if (tool !== "box") {
+      this.tools.letGo();
+      this.tools.begin(tool, from, { fresh: event.shiftKey, force: this.#force(event) });
+      return;
+    }
     const boxes = this.#boxes();
     const handle = !event.shiftKey && this.#handleAt(from);
     const index = geometry.nextHit(boxes, from, editor.selected, event.altKey);
@@ -56,6 +67,10 @@ export class Hand {
 
   #pointerMove(event) {
     const point = this.#point(event);
+    if (this.tools.isDown || this.editor.tool !== "box") {
+      this.#moveTool(event, point);
+      return;
+    }
     if (!this.#drag) {
       this.#hover(geometry.nextHit(this.#boxes(), point, this.editor.selected, false), point, event.shiftKey);
       return;
@@ -63,6 +78,21 @@ export class Hand {
     const drag = this.#drag;
     drag.moved ||= Math.hypot(event.clientX - drag.start.x, event.clientY - drag.start.y) >= LEAST_DRAG;
     if (drag.moved) this.editor.preview((layout) => this.#dragged(layout, drag, point));
+  }
+
+  #moveTool(event, point) {
+    this.#cursor = point;
+    this.editor.canvas.style.cursor = "crosshair";
+    this.editor.showBrush(point);
+    if (!this.tools.isDown || !this.editor.canvas.hasPointerCapture(event.pointerId)) return;
+    // A fast hand is between two frames at more places than one.
+    const passed = event.getCoalescedEvents?.() ?? [];
+    for (const one of passed.length ? passed : [event]) this.tools.move(this.#point(one), this.#force(one));
+  }
+
+  // A pen's pressure, from a quarter of the brush to the whole; a mouse has none.
+  #force({ pointerType, pressure }) {
+    return pointerType === "pen" ? 0.25 + 0.75 * pressure : 1;
   }
 
   // The layout after a drag from `drag.from` to `point`.
@@ -85,6 +115,10 @@ export class Hand {
   }
 
   #pointerUp(event) {
+    if (this.tools.isDown) {
+      this.tools.end();
+      return;
+    }
     const drag = this.#drag;
     this.#drag = null;
     if (!drag || event.button !== 0) return;
@@ -99,6 +133,7 @@ export class Hand {
 
   #hover(index, point = null, draws = false) {
     const { canvas, layout } = this.editor;
+    if (!point) this.editor.showBrush(null);
     const handle = point && !draws && this.#handleAt(point);
     const taken = index >= 0 && !draws;
     canvas.style.cursor = handle ? `${CURSORS[handle]}-resize` : taken ? "move" : "crosshair";
@@ -109,6 +144,7 @@ export class Hand {
   #doubleClick(event) {
     event.preventDefault();
     event.stopPropagation();
+    if (this.editor.tool !== "box") return;
     this.editor.editPhrase(geometry.nextHit(this.#boxes(), this.#point(event), this.editor.selected, false));
   }
 
@@ -148,13 +184,20 @@ export class Hand {
       Enter: () => editor.editPhrase(),
       F2: () => editor.editPhrase(),
       Insert: () => editor.addInTheMiddle(),
-      Escape: () => (editor.isUnderWay || this.#drag ? editor.cancel() : editor.select(-1)),
+      Escape: () => (editor.isUnderWay || this.#drag || this.tools.isDown ? editor.cancel() : editor.select(-1)),
       PageUp: () => this.#goOrReorder(1, event.shiftKey),
       PageDown: () => this.#goOrReorder(-1, event.shiftKey),
     };
     if (control && key === "d") keys.d = () => editor.duplicate(index);
-    if (!control && !event.altKey) keys.n = () => editor.addInTheMiddle();
-    if (ARROWS[key] && index >= 0) keys[key] = () => this.#nudgeBy(ARROWS[key], event.shiftKey, control);
+    if (!control && !event.altKey) {
+      keys.n = () => editor.addInTheMiddle();
+      keys["["] = () => editor.stepBrush(-1);
+      keys["]"] = () => editor.stepBrush(1);
+      for (const tool of TOOLS) keys[tool.key] = () => editor.setTool(tool.name);
+      if (editor.tool !== "box") keys[" "] = () => event.repeat || this.#putDownOrLift();
+    }
+    if (ARROWS[key] && editor.tool !== "box" && !control) keys[key] = () => this.#moveCursor(ARROWS[key], event.shiftKey);
+    else if (ARROWS[key] && index >= 0) keys[key] = () => this.#nudgeBy(ARROWS[key], event.shiftKey, control);
     // Control+Enter and the like are the graph's own.
     if (!keys[key] || (control && key === "Enter")) return;
     event.preventDefault();
@@ -168,6 +211,22 @@ export class Hand {
     const count = layout.regions.length;
     if (reorders) this.editor.reorder(selected, selected + step);
     else if (count) this.editor.select((Math.max(selected, step > 0 ? -1 : 0) + step + count) % count);
+  }
+
+  // Space puts the tool down at the cursor and lifts it again; the arrow keys move the cursor between.
+  #putDownOrLift() {
+    const { tools, editor } = this;
+    editor.showBrush(this.#cursor);
+    if (tools.isDown) tools.end();
+    else if (tools.begin(editor.tool, this.#cursor) && editor.tool === "point") tools.end();
+  }
+
+  #moveCursor([x, y], far) {
+    const { width, height } = this.editor.size;
+    const step = far ? 32 : 4; // pixels of the picture
+    this.#cursor = [this.#cursor[0] + (x * step) / width, this.#cursor[1] + (y * step) / height].map((at) => Math.min(Math.max(at, 0), 1));
+    this.editor.showBrush(this.#cursor);
+    if (this.tools.isDown) this.tools.move(this.#cursor);
   }
 
   // Arrow keys move by pixels, or by cells of the grid; with Control they move the right and lower edges.
@@ -199,6 +258,7 @@ export class Hand {
   // Forget the drag or nudge under way.
   letGo() {
     this.#drag = this.#nudge = null;
+    this.tools.letGo();
   }
 
   #point(event) {

@@ -1,12 +1,17 @@
 // A layout: its text, and the steps in which it is edited. No DOM: node's test runner tests this file.
 
-import { atLeast, carried, reordered } from "./geometry.js";
+import { atLeast, boxBetween, carried, reordered } from "./geometry.js";
+import { bounds, carriedMask, emptyGrid, fillBox, fineGrid, stamp, toGrid, toMask } from "./mask.js";
 
 const VERSION = 1;
 const SETTINGS = { strength: [0, 1e6], start_percent: [0, 1], end_percent: [0, 1] };
 const DEFAULTS = { strength: 1, start_percent: 0, end_percent: 1 };
-const LAYOUT_KEYS = ["version", "prompt", "regions"];
+const LAYOUT_KEYS = ["version", "prompt", "regions", "incoming"];
 const REGION_KEYS = ["phrase", "box", ...Object.keys(SETTINGS), "mask", "scribble", "point", "radius"];
+
+// How far a scribble and a point reach, as in deig_core/regions/region.py.
+export const SCRIBBLE_RADIUS = 0.02;
+export const POINT_RADIUS = 0.125;
 
 export const EMPTY_LAYOUT = Object.freeze({ prompt: "", regions: [] });
 
@@ -31,7 +36,9 @@ export function parseLayout(text) {
   }
   onlyKnownKeys(data, LAYOUT_KEYS, "the layout");
   if (data.prompt != null && typeof data.prompt !== "string") throw new Error("prompt should be text.");
-  return { prompt: data.prompt ?? "", regions: data.regions.map(parseRegion) };
+  if (data.incoming != null && typeof data.incoming !== "string") throw new Error("incoming should be text.");
+  const incoming = data.incoming == null ? {} : { incoming: data.incoming };
+  return { prompt: data.prompt ?? "", regions: data.regions.map(parseRegion), ...incoming };
 }
 
 function parseRegion(entry, index) {
@@ -55,7 +62,18 @@ function parseRegion(entry, index) {
     settings[key] = value;
   }
   if (settings.start_percent > settings.end_percent) throw new Error(`${place} ends before it starts.`);
+  if (entry.mask) checkMask(entry.mask, place);
   return { ...entry, ...settings };
+}
+
+function checkMask(mask, place) {
+  let inside;
+  try {
+    inside = toGrid(mask).cells.includes(1);
+  } catch (error) {
+    throw new Error(`${place}.mask cannot be read: ${error.message}`);
+  }
+  if (!inside) throw new Error(`${place}.mask is empty.`);
 }
 
 function onlyKnownKeys(entry, known, place) {
@@ -64,13 +82,20 @@ function onlyKnownKeys(entry, known, place) {
 }
 
 // One region a line, as deig_core/regions/layouts/own.py writes it.
-export function writeLayout({ prompt, regions }) {
-  const lines = regions.map((region) => `    ${JSON.stringify({ ...region, box: region.box.map(rounded) })}`);
+export function writeLayout({ prompt, regions, incoming }) {
+  const lines = regions.map((region) => `    ${JSON.stringify({ ...region, box: writtenBox(region.box) })}`);
   const inner = lines.length ? `\n${lines.join(",\n")}\n  ` : "";
-  return `{\n  "version": ${VERSION},\n  "prompt": ${JSON.stringify(prompt)},\n  "regions": [${inner}]\n}`;
+  const seed = incoming === undefined ? "" : `\n  "incoming": ${JSON.stringify(incoming)},`;
+  return `{\n  "version": ${VERSION},\n  "prompt": ${JSON.stringify(prompt)},${seed}\n  "regions": [${inner}]\n}`;
 }
 
 const rounded = (value) => Math.round(value * 1e6) / 1e6;
+
+// Six digits, but for a box that would lose its area by them.
+function writtenBox(box) {
+  const short = box.map(rounded);
+  return short[0] < short[2] && short[1] < short[3] ? short : box;
+}
 
 // ---- changes: each takes a layout and returns another ----
 
@@ -78,7 +103,7 @@ export function withRegion(layout, index, change) {
   return { ...layout, regions: layout.regions.map((region, at) => (at === index ? { ...region, ...change } : region)) };
 }
 
-// A box cannot be thinner than a pixel; its scribble and point go with it, and its mask no longer fits.
+// A box cannot be thinner than a pixel; its mask, scribble and point go with it.
 export function withBox(layout, index, box, size) {
   const region = layout.regions[index];
   const to = atLeast(box, 1, size);
@@ -86,8 +111,51 @@ export function withBox(layout, index, box, size) {
   const change = { box: to };
   if (region.scribble) change.scribble = region.scribble.map((point) => carried(point, region.box, to));
   if (region.point) change.point = carried(region.point, region.box, to);
-  if (region.mask) change.mask = undefined;
+  if (region.mask) change.mask = carriedMask(region.mask, region.box, to);
   return withRegion(layout, index, change);
+}
+
+// ---- places of any shape ----
+
+// The grid of a region's place, to paint on.
+export function gridOf(region, size) {
+  if (region.mask) return fineGrid(toGrid(region.mask), size);
+  const grid = emptyGrid(size);
+  const points = region.scribble ?? (region.point ? [region.point] : []);
+  const radius = region.radius ?? (region.scribble ? SCRIBBLE_RADIUS : POINT_RADIUS);
+  points.forEach((point, index) => stamp(grid, point, points[index + 1] ?? null, radius, size, 1));
+  if (!points.length) fillBox(grid, region.box);
+  return grid;
+}
+
+// Make a painted grid the region's place, and the box around it its box. An empty grid changes nothing.
+export function withGrid(layout, index, grid) {
+  const box = bounds(grid);
+  if (!box) return layout;
+  return withRegion(layout, index, { box, mask: toMask(grid), scribble: undefined, point: undefined, radius: undefined });
+}
+
+// A stroke becomes the region's place. The box stays if the stroke lies inside it, and grows to hold it if not.
+export function withScribble(layout, index, points, radius, size, isNew) {
+  const box = boxAround(points, radius, size, isNew ? null : layout.regions[index].box);
+  return withRegion(layout, index, { box, scribble: points, radius, mask: undefined, point: undefined });
+}
+
+export function withPoint(layout, index, point, size, isNew) {
+  const box = boxAround([point], POINT_RADIUS, size, isNew ? null : layout.regions[index].box);
+  return withRegion(layout, index, { box, point, mask: undefined, scribble: undefined, radius: undefined });
+}
+
+function boxAround(points, radius, size, holder) {
+  const reach = radius * Math.min(size.width, size.height);
+  const [dx, dy] = [reach / size.width, reach / size.height];
+  const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
+  const around = boxBetween([Math.min(...xs) - dx, Math.min(...ys) - dy], [Math.max(...xs) + dx, Math.max(...ys) + dy]);
+  if (!holder) return around;
+  // Only the stroke's middle line has to lie inside the box that was drawn for it.
+  const holds = points.every(([x, y]) => x >= holder[0] && x <= holder[2] && y >= holder[1] && y <= holder[3]);
+  if (holds) return holder;
+  return [...[0, 1].map((at) => Math.min(around[at], holder[at])), ...[2, 3].map((at) => Math.max(around[at], holder[at]))];
 }
 
 export function withAdded(layout, region, index = layout.regions.length) {

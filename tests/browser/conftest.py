@@ -79,6 +79,7 @@ def write_models(models: Path):
     from deig_pack.tests import standins
 
     from bench import random_weights
+    from small_model.place import place_weights
 
     checkpoint = standins.checkpoint_state(standins.FAST, with_clip=True)
     random_weights.save_state(models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors", checkpoint)
@@ -87,6 +88,7 @@ def write_models(models: Path):
     tokenizer = HOST / "comfy" / "text_encoders" / "t5_tokenizer"
     folder = standins.write_t5_folder(models / "text_encoders" / "small-t5", tokenizer)
     shutil.copy(folder / "model.safetensors", folder.parent / "flan-t5-xl-encoder.safetensors")
+    place_weights(models)
 
 
 @pytest.fixture(scope="session")
@@ -211,6 +213,34 @@ class EditorPage:
         mouse.up()
         for key in modifiers:
             keyboard.up(key)
+
+    def draw_along(self, points, force=None):
+        """Draw through points, in fractions of the canvas; with a `force`, by a pen that is pressed so hard."""
+        x, y, width, height = self.box_on_screen()
+        places = [(x + fx * width, y + fy * height) for fx, fy in points]
+        if force is None:
+            self.page.mouse.move(*places[0])
+            self.page.mouse.down()
+            for place in places[1:]:
+                self.page.mouse.move(*place, steps=4)
+            self.page.mouse.up()
+            return
+        session = self.page.context.new_cdp_session(self.page)
+
+        def pen(kind, place, **more):
+            session.send(
+                "Input.dispatchMouseEvent",
+                {"type": kind, "x": place[0], "y": place[1], "pointerType": "pen", **more},
+            )
+
+        pen("mousePressed", places[0], button="left", buttons=1, clickCount=1, force=force)
+        for place in places[1:]:
+            pen("mouseMoved", place, button="left", buttons=1, force=force)
+        pen("mouseReleased", places[-1], button="left", buttons=0, clickCount=1)
+        session.detach()
+
+    def tool(self, label):
+        self.page.locator(".deig-toolbar button", has_text=label).first.click()
 
     def click(self, point, **options):
         x, y, width, height = self.box_on_screen()

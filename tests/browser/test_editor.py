@@ -266,7 +266,7 @@ def test_zoom(editor, zoom):
     editor.screenshot(f"zoom-{zoom}")
 
 
-def test_wired_text_takes_the_place_of_the_drawing(editor):
+def test_text_wired_into_layout_takes_the_place_of_the_drawing(editor):
     editor.build(512, 512)
     draw_two(editor)
     editor.page.evaluate(

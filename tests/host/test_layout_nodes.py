@@ -9,7 +9,7 @@ import pytest
 import torch
 from aiohttp import ClientError, web
 from aiohttp.test_utils import TestClient, TestServer
-from deig_pack.deig_core.regions.region import Region
+from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.nodes import layout_route
 from deig_pack.nodes.layout import EMPTY_LAYOUT, PreviewRegions, RegionEditor, RegionsFromText, RegionsToText
 from deig_pack.nodes.layout_route import answer
@@ -66,6 +66,32 @@ def test_the_editor_begins_empty_and_gives_its_size():
 
 def test_the_editor_takes_any_form_from_a_wire():
     assert RegionEditor.execute("a cup: 0.25 0.5 0.75 1", 512, 512).args[0] == (CUP,)
+
+
+def test_what_comes_in_is_used_until_the_canvas_went_on_from_it():
+    first = RegionEditor.execute(
+        '{"prompt": "a table", "regions": []}', 512, 512, incoming="a cup: 0.25 0.5 0.75 1"
+    )
+    assert first.args[:2] == ((CUP,), "a table"), "a text without a prompt leaves the typed one"
+    (sent,) = first.ui["deig_incoming"]
+    drawn = json.loads(sent["layout"]) | {"incoming": sent["digest"], "prompt": "a shelf"}
+    drawn["regions"][0]["phrase"] = "a mug"
+    edited = RegionEditor.execute(json.dumps(drawn), 512, 512, incoming="a cup: 0.25 0.5 0.75 1")
+    assert edited.args[0][0].phrase == "a mug" and edited.args[1] == "a shelf"
+    other = RegionEditor.execute(json.dumps(drawn), 512, 512, incoming="a jug: 0.25 0.5 0.75 1")
+    assert other.args[0][0].phrase == "a jug", "until something else comes in"
+    unwired = RegionEditor.execute(json.dumps(drawn), 512, 512)
+    assert unwired.args[0] == edited.args[0] and "deig_incoming" not in unwired.ui
+
+
+def test_chained_regions_come_first_as_they_are_and_are_shown():
+    soft = Region("haze", (0, 0, 1, 1), mask=Mask(np.full((8, 8), 0.25, np.float32)))
+    output = RegionEditor.execute(
+        '[{"phrase": "a cup", "box": [0.25, 0.5, 0.75, 1]}]', 512, 512, regions=(soft,)
+    )
+    assert output.args[0] == (soft, CUP)
+    (shown,) = output.ui["deig_wired"]
+    assert json.loads(shown)["regions"][0]["mask"]["size"] == [8, 8]
 
 
 def test_the_preview_is_an_image_over_what_is_wired(comfy_host):

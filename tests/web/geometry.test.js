@@ -82,6 +82,8 @@ test("a region smaller than one cell of 8 pixels is tiny", () => {
 test("points are carried with their box", () => {
   near(geometry.carried([0.25, 0.75], BOX, [0, 0, 1, 1]), [0, 1]);
   near(geometry.carried([0.375, 0.625], BOX, [0.1, 0.2, 0.3, 0.6]), [0.2, 0.4]);
+  // A point outside its box stays in the picture, however far the box is stretched.
+  near(geometry.carried([0.9, 0.1], BOX, [0.2, 0.2, 0.9, 0.9]), [1, 0]);
 });
 
 test("reordering moves one and keeps the rest in order", () => {

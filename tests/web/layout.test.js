@@ -78,12 +78,41 @@ test("changes return another layout and leave the first alone", () => {
   assert.equal(layouts.writeLayout(layout), TEXT);
 });
 
-test("a box is never thinner than a pixel; its point goes with it, its mask does not", () => {
-  const region = { ...CUP, box: [0, 0, 0.5, 0.5], point: [0.25, 0.5], mask: { size: [1, 1], counts: "01" } };
+test("a preview begins from what is done, not from the preview before", () => {
+  const editing = new layouts.Editing();
+  editing.load(TEXT);
+  for (let step = 0; step < 3; step++) editing.preview((layout) => layouts.withAdded(layout, CAT));
+  assert.equal(editing.layout.regions.length, 3);
+});
+
+test("a loaded layout ends the change under way", () => {
+  const editing = new layouts.Editing();
+  editing.preview((layout) => layouts.withAdded(layout, CAT));
+  editing.load(TEXT);
+  assert.equal(editing.isUnderWay, false);
+  assert.equal(layouts.writeLayout(editing.layout), TEXT);
+  assert.equal(editing.commit(), false);
+});
+
+test("a box too thin for six digits is saved whole, and loads", () => {
+  const thin = { ...CUP, box: [0.3, 0.2, 0.3 + 2e-8, 0.4] };
+  const [region] = layouts.parseLayout(layouts.writeLayout({ prompt: "", regions: [thin] })).regions;
+  assert.deepEqual(region.box, thin.box);
+});
+
+test("what the layout began with is kept", () => {
+  const layout = layouts.parseLayout('{"regions": [], "incoming": "5f"}');
+  assert.equal(layout.incoming, "5f");
+  assert.deepEqual(layouts.parseLayout(layouts.writeLayout(layout)), layout);
+  assert.throws(() => layouts.parseLayout('{"regions": [], "incoming": 5}'), /incoming should be text/);
+});
+
+test("a box is never thinner than a pixel; its point and its mask go with it", () => {
+  const region = { ...CUP, box: [0, 0, 0.5, 0.5], point: [0.25, 0.5], mask: { size: [2, 2], counts: [0, 1, 3] } };
   const layout = { prompt: "", regions: [region] };
   const [moved] = layouts.withBox(layout, 0, [0.5, 0.5, 1, 1], SIZE).regions;
   assert.deepEqual(moved.point, [0.75, 1]);
-  assert.equal(moved.mask, undefined);
+  assert.deepEqual(moved.mask, { size: [2, 2], counts: "31" });
   assert.equal(layouts.withBox(layout, 0, [0, 0, 0.5, 0.5], SIZE), layout, "an untouched box keeps its mask");
   assert.deepEqual(layouts.withBox(layout, 0, [0.5, 0.5, 0.5, 0.5], SIZE).regions[0].box, [0.5, 0.5, 0.5 + 1 / 512, 0.5 + 1 / 512]);
 });

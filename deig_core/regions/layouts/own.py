@@ -8,7 +8,7 @@ from .layout import Draft, Entry, Layout
 from .places import PLACE_KEYS, box_around, read_places, written_places
 
 VERSION = 1
-LAYOUT_KEYS = {"version", "prompt", "regions"}
+LAYOUT_KEYS = {"version", "prompt", "regions", "incoming"}
 REGION_KEYS = {"phrase", "box", *fields.SETTINGS, *PLACE_KEYS}
 
 

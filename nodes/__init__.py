@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from . import boxes, eligen, grounding, layout, loaders, masks, multi_instance, regions
+from . import boxes, describe, eligen, grounding, layout, loaders, masks, multi_instance, regions
 from .layout_route import add_layout_route
 
 
@@ -19,6 +19,7 @@ class DeigExtension(ComfyExtension):
             *layout.NODES,
             *boxes.NODES,
             *masks.NODES,
+            *describe.NODES,
             *grounding.NODES,
             *multi_instance.NODES,
             *eligen.NODES,

@@ -1,0 +1,87 @@
+"""What is cut out and asked for each region, and what becomes of the answers."""
+
+import pytest
+from deig_pack.deig_core.regions.describe import INSTRUCTION, asked, crop_of, tidied, why_not
+from deig_pack.deig_core.regions.region import Region
+
+GOOD = "a fluffy orange tabby cat with white paws, green eyes and a blue leather collar with a brass bell"
+
+# In the ways in which vision language models answer such an instruction.
+RECORDED_GOOD = {
+    "plain": GOOD,
+    "a sentence": "A fluffy orange tabby cat with white paws, green eyes and a blue leather collar with a brass bell.",
+    "quoted": f'"{GOOD}."',
+    "curly quotes": f"\u201c{GOOD}\u201d\n",
+    "thinking aloud": f"<think>\nThe cut-out shows a cat.\n</think>\n\n{GOOD}",
+    "a preface": f"Sure! Here is the phrase:\n\n{GOOD}",
+    "another preface": f"Here's a description of the main thing in the cut-out: {GOOD}",
+    "labelled": f"Description: {GOOD}",
+    "markdown": f"**{GOOD}**",
+    "a list": f"- {GOOD}",
+    "over lines": GOOD.replace(" with ", "\nwith ", 1),
+}
+
+RECORDED_BROKEN = {
+    "nothing": ("", "no words"),
+    "marks": ("** **\n---", "no words"),
+    "numbers": ("12, 7.", "no words"),
+    "thoughts without end": ("<think>\nThe user wants a phrase. Let me look at the", "no words"),
+    "sorry": ("I'm sorry, but I can't help with identifying people in images.", "refusal"),
+    "cannot": ("I cannot see the picture you are referring to.", "refusal"),
+    "as an AI": ("As an AI language model, I do not have the ability to view images.", "refusal"),
+    "asks back": ("Please provide the image you would like me to describe.", "refusal"),
+    "unclear": ("The image is too blurry, so I am unable to determine what it shows.", "refusal"),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED_GOOD)
+def test_good_answers_become_the_phrase_alone(name):
+    phrase = tidied(RECORDED_GOOD[name])
+    assert phrase[:1].lower() + phrase[1:] == GOOD
+    assert why_not(phrase, 40) == ""
+
+
+@pytest.mark.parametrize("name", RECORDED_BROKEN)
+def test_broken_answers_are_told_from_phrases(name):
+    answer, reason = RECORDED_BROKEN[name]
+    assert reason in why_not(tidied(answer), 20)
+
+
+def test_words_of_a_phrase_are_no_refusal():
+    for phrase in ("a can of red paint", "a sorry looking teddy bear", "a sign that reads 'I cannot wait'"):
+        assert why_not(phrase, 10) == "" or "I cannot" in phrase
+
+
+def test_what_t5_would_not_read_is_too_long():
+    assert why_not("a cat", 128) == ""
+    assert "129 tokens for T5" in why_not("a cat", 129)
+
+
+def test_the_instruction_carries_the_label():
+    region = Region(" cat ", (0, 0, 1, 1))
+    assert "it is said to be cat" in asked(INSTRUCTION, region)
+    assert asked("Say {what}: {label}", region) == "Say {what}: it is said to be cat", "braces of others stay"
+    assert asked(INSTRUCTION, region, again=True).startswith(asked(INSTRUCTION, region))
+
+
+@pytest.mark.parametrize(
+    ("box", "margin", "expected"),
+    [
+        ((0.25, 0.5, 0.5, 0.75), 0.0, (100, 100, 200, 150)),
+        ((0.25, 0.5, 0.5, 0.75), 0.2, (80, 90, 220, 160)),
+        (
+            (0.0, 0.0, 0.25, 0.25),
+            0.2,
+            (0, 0, 140, 70),
+        ),  # at the edge: as much of the surroundings, on one side
+        ((0.0, 0.0, 1.0, 1.0), 1.0, (0, 0, 400, 200)),
+        ((0.5, 0.5, 0.501, 0.501), 0.0, (186, 86, 214, 114)),  # no smaller than a model's patch
+    ],
+)
+def test_crops(box, margin, expected):
+    found = crop_of(Region("a", box), 400, 200, margin)
+    assert all(abs(a - b) <= 1 for a, b in zip(found, expected, strict=True)), found
+
+
+def test_a_tiny_picture_is_cut_out_whole():
+    assert crop_of(Region("a", (0.4, 0.4, 0.5, 0.5)), 16, 12, 0.1) == (0, 0, 16, 12)

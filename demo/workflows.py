@@ -9,7 +9,7 @@ from .server import Prompt
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 # Drawn by the frontend, unknown to the server.
 NOTES = {"Note", "MarkdownNote"}
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 CONTROLS = {"fixed", "increment", "decrement", "randomize"}
 
 

@@ -4,8 +4,10 @@
 with the packages that the host asks for). Without it every module here is skipped, and says why.
 """
 
+import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +175,59 @@ def write_workflow_models(models: Path, tokenizer: Path):
     place_weights(models)
 
 
+def can_generate_text() -> bool:
+    return (HOST_PATH / "comfy" / "text_encoders" / "qwen3vl.py").is_file()
+
+
+def write_seeing_models(base: Path):
+    """RT-DETR and Qwen3-VL under the names that the workflows ask for, and the custom node that makes the latter small.
+
+    Both are the host's own classes with random weights; Qwen3-VL is recorded_vlm's size.
+    """
+    import comfy.ops
+    from comfy.ldm.rt_detr.rtdetr_v4 import RTv4
+
+    torch.manual_seed(0)
+    detector = RTv4(enc_h=64, operations=comfy.ops.disable_weight_init, dtype=torch.float32)
+    place = base / "models" / "diffusion_models" / "rt_detr_v4-x-hgnet_fp16.safetensors"
+    random_weights.save_state(place, _random_state(detector), torch.float16)
+
+    node = base / "custom_nodes" / "recorded_vlm"
+    shutil.copytree(
+        Path(__file__).parent / "recorded_vlm", node, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    place = base / "models" / "text_encoders" / "qwen3vl_4b_fp8_scaled.safetensors"
+    random_weights.save_state(place, _small_vlm_state())
+
+
+def _small_vlm_state() -> random_weights.State:
+    """The state of the small Qwen3-VL under the names of its released files."""
+    from comfy.text_encoders import qwen3vl
+
+    sizes = json.loads((Path(__file__).parent / "recorded_vlm" / "sizes.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(qwen3vl.QWEN3VL_VISION, "qwen3vl_8b", sizes["vision"])
+        patch.setitem(qwen3vl.QWEN3VL_VISION_COMMON, "num_heads", sizes["heads"])
+        options = {"model_name": "small", "small_model_config": sizes["text"]}
+        model = qwen3vl.Qwen3VLClipModel(dtype=torch.float32, model_options=options).transformer
+    released = {"visual.": "model.visual.", "model.lm_head.": "lm_head.", "model.": "model.language_model."}
+    renamed = {}
+    for name, values in _random_state(model).items():
+        prefix = next(prefix for prefix in released if name.startswith(prefix))
+        renamed[released[prefix] + name.removeprefix(prefix)] = values
+    return renamed
+
+
+def _random_state(model: torch.nn.Module) -> random_weights.State:
+    return {
+        name: torch.ones_like(values)
+        if values.ndim < 2
+        else torch.randn_like(values) / values[0].numel() ** 0.5
+        for name, values in model.state_dict().items()
+        if values.is_floating_point()
+    }
+
+
 def write_example_picture(path: Path):
     """A picture under the name of the one that ComfyUI ships: circles, so that it has edges to follow."""
     path.parent.mkdir()
@@ -193,5 +248,7 @@ def comfy_server(comfy_host, tmp_path_factory) -> Iterator["ComfyServer"]:
     write_workflow_models(base / "models", comfy_host.t5_tokenizer)
     write_example_picture(base / "input" / "example.png")
     install_pack(base)
+    if can_generate_text():
+        write_seeing_models(base)
     with ComfyServer(comfy_host.path, base) as server:
         yield server

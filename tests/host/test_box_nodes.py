@@ -90,6 +90,33 @@ def test_the_hosts_drawing_and_primitive_take_and_give_boxes():
     assert regions == (Region("a cat", (0.25, 0.25, 0.75, 0.75)),)
 
 
+def test_sam3_reads_our_boxes_as_it_reads_its_own(monkeypatch):
+    """SAM3 Detect itself, with a model that only notes where it is asked to look, in its 1008 pixels."""
+    boxes_of_the_host()
+    from types import SimpleNamespace
+
+    import comfy.model_management
+    from comfy_extras.nodes_sam3 import SAM3_Detect
+
+    asked = []
+
+    def segment(frame, box_inputs=None, **_):
+        asked.append(box_inputs)
+        return torch.ones(1, 1, 8, 8)
+
+    monkeypatch.setattr(comfy.model_management, "load_model_gpu", lambda model: None)
+    inner = SimpleNamespace(
+        get_dtype=lambda: torch.float32, diffusion_model=SimpleNamespace(forward_segment=segment)
+    )
+    (written,) = RegionsToBoxes.execute((CUP, LAMP), 64, 32, "").args
+    picture = torch.zeros(1, 32, 64, 3)
+    options = {"refine_iterations": 0, "individual_masks": True}
+    masks, _ = SAM3_Detect.execute(SimpleNamespace(model=inner), picture, bboxes=written, **options).args
+    assert masks.shape == (2, 32, 64)
+    corners = [box.reshape(4) / 1008 for box in asked]
+    assert np.allclose(corners, [CUP.box, LAMP.box], atol=1e-6)
+
+
 def test_the_type_is_the_hosts_and_shows_no_widget(comfy_server):
     nodes = comfy_server.object_info()
     kind, options = nodes["DEIG_RegionsFromBoxes"]["input"]["required"]["bboxes"]

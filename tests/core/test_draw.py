@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from deig_pack.deig_core.regions.draw import DASHES, PALETTE, colour_of, dash_of, draw_regions
 from deig_pack.deig_core.regions.region import Mask, Region
+from deig_pack.tests.effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor
@@ -86,7 +87,7 @@ def test_lines_of_every_length_can_be_dashed(before):
     assert inked(draw_regions(regions, 768, 768), len(regions) - 1).any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     width=st.integers(2, 120).map(lambda n: n * 8),
     height=st.integers(2, 120).map(lambda n: n * 8),

@@ -13,6 +13,7 @@ from deig_pack.deig_core.regions.layouts import fields, pairs, read_layout, writ
 from deig_pack.deig_core.regions.layouts.layout import Layout
 from deig_pack.deig_core.regions.layouts.run_length import MOST_PIXELS_IN_ALL
 from deig_pack.deig_core.regions.region import LEAST_SIDE, Mask, Region
+from deig_pack.tests.effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,7 +129,7 @@ phrases = phrases.map(str.strip).filter(
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(data=st.data())
 def test_what_its_maker_writes_is_read(form, data):
     format, grid, write = FORMS[form]
@@ -541,7 +542,7 @@ def test_a_mask_has_whole_numbers_of_pixels(size):
     assert read_layout(json.dumps([masked([2.0, 4], [0, 8])])).regions[0].mask.size == (2, 4)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=12), st.integers(1, 12))
 def test_run_lengths_are_the_mask_that_they_stand_for(runs, height):
     runs[-1] += -sum(runs) % height
@@ -559,7 +560,7 @@ def test_run_lengths_are_the_mask_that_they_stand_for(runs, height):
 sides = st.floats(LEAST_SIDE, 1e-3)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(st.floats(0, 0.99), st.floats(0, 0.99), sides, sides)
 @pytest.mark.parametrize("format", ["deig", "instancediffusion", "coco", "deig-bench", "mig-bench"])
 def test_the_thinnest_box_is_read_again(format, x, y, width, height):
@@ -607,3 +608,68 @@ def test_a_phrase_is_whole_characters():
         Region("a \ud83d", (0, 0, 1, 1))
     assert fields.whole("\U0001f600", "here") == "\U0001f600"
     assert read_layout('("\\ud83d\\ude00", [0, 0, 1, 1])').regions[0].phrase == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [
+        ("a: 0 0 600 100", None),
+        ("a: 0 0 100 300", "neither all"),  # beyond the height, though not beyond the width
+        ("a: 0 0 700 100", "neither all"),
+        ("a: 0 0 2 2\nb: 0 0 600 200", None),
+        ("a: 0 0 1.5 100\nb: 0 0 600 200", "No pixels of 640 x 200, 2 or more each way: line 1"),
+        ("a: 0 0 100 1.5\nb: 0 0 600 200", "No pixels of 640 x 200, 2 or more each way: line 1"),
+        ("a: 0 0 0.5 1.01", "neither all"),
+        ("a: 0 0 1.01 0.5", "neither all"),
+    ],
+)
+def test_a_unit_holds_for_both_sides(line, told):
+    if told:
+        with pytest.raises(ValueError, match=told):
+            read_layout(line, "auto", 640, 200)
+    else:
+        assert read_layout(line, "auto", 640, 200).regions[0].box[0] == 0
+
+
+@pytest.mark.parametrize("edge", range(4))
+@pytest.mark.parametrize("beyond, taken", [(0.0009, True), (0.0015, False)])
+def test_boxes_a_little_beyond_any_edge_end_at_it(edge, beyond, taken):
+    box = [0.0, 0.0, 1.0, 1.0]
+    box[edge] += beyond if edge > 1 else -beyond
+    text = json.dumps({"segment": [{"label": "a", "bbox": box}]})
+    if taken:
+        assert read_layout(text).regions[0].box == (0, 0, 1, 1)
+    else:
+        with pytest.raises(ValueError, match="outside the image"):
+            read_layout(text)
+
+
+@pytest.mark.parametrize("point", [[-0.1, 0.5], [1.1, 0.5], [0.5, -0.1], [0.5, 1.1]])
+def test_points_of_a_layout_lie_in_the_picture(point):
+    entry = {"phrase": "a", "box": [0, 0, 1, 1]}
+    for place in ({"point": point}, {"scribble": [[0.5, 0.5], point]}):
+        with pytest.raises(ValueError, match=r"regions\[0\]\.(point|scribble\[1\]) lies outside"):
+            read_layout(json.dumps([entry | place]))
+
+
+def test_a_list_of_phrases_with_bbox_is_a_language_models():
+    """Only `box` has this pack's corners in fractions; `bbox` has a corner and a size."""
+    text = '[{"phrase": "a", "bbox": [0.25, 0.25, 0.5, 0.5]}]'
+    assert read_layout(text).regions[0].box == (0.25, 0.25, 0.75, 0.75)
+
+
+@pytest.mark.parametrize("version", [True, 1.5, 0, 2, "1", [1]])
+def test_other_versions_are_refused(version):
+    with pytest.raises(ValueError, match="version is .* reads version 1"):
+        read_layout(json.dumps({"version": version, "regions": []}))
+
+
+@pytest.mark.parametrize("side", [0, -1, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("which", ["width", "height"])
+def test_both_sides_of_a_picture_are_checked(side, which):
+    with pytest.raises(ValueError, match="more than 0 pixels"):
+        read_layout("a: 1 1 9 9", **{which: side})
+    sizes = {"width": 9, "height": 9, which: side}
+    if abs(side) < 1e12 or side != side:
+        with pytest.raises(ValueError):
+            read_layout(json.dumps({"annos": [{"caption": "a", "bbox": [0, 0, 9, 9]}], **sizes}))

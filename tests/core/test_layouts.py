@@ -12,6 +12,7 @@ from deig_pack.deig_core.regions.layouts.listed import PHRASE_KEYS
 from deig_pack.deig_core.regions.layouts.own import REGION_KEYS
 from deig_pack.deig_core.regions.layouts.run_length import read_mask, write_mask
 from deig_pack.deig_core.regions.region import Mask, Region
+from deig_pack.tests.effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,7 +139,7 @@ def masks(size):
     return cells.filter(any).map(lambda values: Mask(np.array(values, dtype=np.float32).reshape(size)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(regions(), max_size=5), st.text(st.characters(codec="utf-8"), max_size=30))
 @pytest.mark.parametrize("format", WRITABLE)
 def test_round_trips_keep_every_value(format, some_regions, prompt):
@@ -170,7 +171,7 @@ def either_a_layout_or_a_reason(text, format, index=None, edges="refuse"):
 
 
 @pytest.mark.parametrize("format", READABLE)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     text=st.text(max_size=200)
     | st.from_regex(r"([\[\({\"'`:,.\-0-9 \n]|```json|a red car|null){0,40}", fullmatch=True)
@@ -203,7 +204,7 @@ values = st.recursive(
 
 
 @pytest.mark.parametrize("format", READABLE)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(value=values, index=st.none() | st.integers(-1, 3), edges=st.sampled_from(EDGES))
 def test_any_json_of_familiar_keys(format, value, index, edges):
     try:
@@ -227,7 +228,7 @@ def broken_somewhere(value, spoil, path):
 @pytest.mark.parametrize(
     "name", [name for name in TEXTS if TEXTS[name].lstrip()[0] in "{[" and "lists" not in name]
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     spoil=leaves | values,
     path=st.lists(st.integers(0, 9), min_size=1, max_size=5),
@@ -244,7 +245,7 @@ def test_real_json_with_one_value_spoilt(name, spoil, path, index, edges):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     start=st.integers(0, 400),
     length=st.integers(0, 40),

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from deig_pack.deig_core.regions.raster import cell_places, token_places
-from deig_pack.deig_core.regions.region import Mask, Region
+from deig_pack.deig_core.regions.raster import cell_places, later_in_front, token_places
+from deig_pack.deig_core.regions.region import Mask, Region, RunLengthMask
+from deig_pack.tests.effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -24,7 +25,7 @@ def cells(latent_size=(16, 16), **place):
     ),
     st.tuples(st.integers(1, 12), st.integers(1, 12)),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_a_cell_takes_the_largest_of_the_mask_pixels_it_touches(values, latent_size):
     values.flat[0] = 1
     place = cells(latent_size, mask=Mask(values))
@@ -84,7 +85,7 @@ def test_a_point_is_a_disc_on_any_aspect():
 @given(
     st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.01), st.tuples(st.integers(1, 20), st.integers(1, 20))
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_point_however_small_keeps_a_cell(x, y, radius, latent_size):
     assert cells(latent_size, point=(x, y), radius=radius).any()
 
@@ -108,3 +109,62 @@ def test_points_lie_in_the_image():
         Region("a thing", WHOLE, scribble=((0.1, 0.1), (1.5, 0.2)))
     with pytest.raises(ValueError, match="radius"):
         Region("a thing", WHOLE, point=(0.1, 0.1), radius=math.nan)
+
+
+def test_a_radius_of_0_is_a_point_and_not_the_usual_disc():
+    for place in ({"point": (0.5, 0.5)}, {"scribble": ((0.3, 0.5), (0.7, 0.5))}):
+        thin, usual = cells(radius=0, **place), cells(**place)
+        assert 0 < thin.sum() < usual.sum() or "scribble" in place
+    assert cells((64, 64), point=(0.51, 0.51), radius=0).sum() == 1
+    line = cells((64, 64), scribble=((0.26, 0.51), (0.74, 0.51)), radius=0)
+    assert line.sum(0).max() == 1, "one cell thin"
+    assert cells((64, 64), scribble=((0.26, 0.51), (0.74, 0.51))).sum(0).max() > 1
+
+
+@pytest.mark.parametrize("at", [(0.5, 1.5), (0.5, -0.5), (1.5, 0.5), (-0.5, 0.5), (0.5, math.nan)])
+def test_both_coordinates_of_a_point_are_checked(at):
+    for place in ({"point": at}, {"scribble": ((0.5, 0.5), at)}):
+        with pytest.raises(ValueError, match="point outside the image"):
+            Region("a thing", WHOLE, **place)
+
+
+def test_a_grid_that_is_coarser_one_way_grows_by_its_coarser_side():
+    """Tokens of 16 x 32 pixels: as wide as those at which the model was trained with places grown by one."""
+    place = torch.zeros(1, 32, 32)
+    place[0, 16, 16] = 1
+    for grid in ((16, 8), (8, 16)):
+        tokens = token_places(place, (32, 32), grid)[0]
+        assert tokens.sum() == 9 and tokens[grid[0] // 2, grid[1] // 2] == 1
+    assert token_places(place, (32, 32), (16, 16))[0].sum() == 1
+
+
+def test_a_hidden_region_keeps_the_token_in_its_middle():
+    places = torch.zeros(2, 9, 9)
+    places[0, 2:7, 2:7] = 1
+    places[1] = 1
+    kept = later_in_front(places)
+    assert kept[0].nonzero().tolist() == [[4, 4]] and kept[1].sum() == 81
+    # Of a ring, whose middle is no part of it, the token nearest to the middle.
+    places[0, 3:6, 3:6] = 0
+    ((row, column),) = later_in_front(places)[0].nonzero().tolist()
+    assert abs(row - 4) + abs(column - 4) == 2
+
+
+@pytest.mark.parametrize("size", [(5, 7), (700, 900)])
+def test_a_mask_of_runs_is_laid_as_its_values_are(size):
+    generator = np.random.default_rng(5)
+    runs = generator.integers(0, 40, 4 * size[0] * size[1] // 40 + 2)
+    runs = runs[: int(np.searchsorted(np.cumsum(runs), size[0] * size[1]))]
+    runs = np.append(runs, size[0] * size[1] - runs.sum())
+    coded = RunLengthMask(size, runs)
+    plain = Mask(np.array(coded.values))
+    assert torch.equal(cells(mask=coded), cells(mask=plain))
+    assert coded.bounding_box() == plain.bounding_box() and coded.size == plain.size == size
+
+
+@pytest.mark.parametrize(
+    "runs, words", [([3, 3], "cover 6 pixels of 2 x 2"), ([4], "empty"), ([4, 0], "empty")]
+)
+def test_run_lengths_that_are_no_mask_are_refused(runs, words):
+    with pytest.raises(ValueError, match=words):
+        RunLengthMask((2, 2), np.array(runs))

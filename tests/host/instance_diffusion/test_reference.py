@@ -1,9 +1,10 @@
-"""A whole call of the model at full width against the reference implementation, which is fetched and not kept here.
+"""A whole call of the model against the reference implementation, which is fetched and not kept here.
 
     git clone https://github.com/frank-xwang/InstanceDiffusion
     INSTANCEDIFFUSION_PATH=InstanceDiffusion COMFYUI_PATH=... python -m pytest tests/host/instance_diffusion
 
-1.2 billion weights are drawn from a seed and shared by both: it takes 6 GB of memory and some minutes.
+Once with a UNet a tenth as wide, and once as wide as it is: then 1.2 billion weights are drawn from a seed and shared
+by both, which takes 6 GB of memory and some minutes.
 """
 
 import os
@@ -11,8 +12,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import comfy.model_detection
 import comfy.ops
+import comfy.supported_models
 import pytest
 import torch
 from deig_pack.deig_core.fusion.instances import Instances
@@ -25,7 +26,6 @@ from deig_pack.tests.core.instance_diffusion.goldens import seeded_tensor
 from deig_pack.tests.host.instance_diffusion.helpers import ALL_KINDS, apply, read
 from deig_pack.tests.host.test_patch import REGIONS, calls_of, difference, sample
 
-from bench.released_instance_diffusion import adapter_shapes
 from bench.speed.models import SD15, patcher_of
 
 REFERENCE = Path(os.environ.get("INSTANCEDIFFUSION_PATH") or ".instancediffusion-path-not-set")
@@ -41,9 +41,19 @@ TWELVE = tuple(
 CASES = {"boxes": (REGIONS, "mask"), "all kinds": (ALL_KINDS, "scribble"), "twelve": (TWELVE, "box")}
 
 
+# The UNet's width and that of UniFusion's MLPs; its ConvNeXt has always its own.
+WIDTHS = {"a tenth": (32, 64), "full width": (320, 3072)}
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def widths(request):
+    return WIDTHS[request.param]
+
+
 @pytest.fixture(scope="module")
-def reference():
+def reference(widths):
     """The reference's UNet, with weights of its own names drawn from a seed."""
+    width, hidden = widths
     with pytest.MonkeyPatch.context() as patch:
         # Of timm it only takes two names that evaluation has no use for, and a download of weights that are replaced.
         layers, registry = ModuleType("timm.models.layers"), ModuleType("timm.models.registry")
@@ -52,6 +62,9 @@ def reference():
             patch.setitem(sys.modules, name, module)
         patch.setitem(sys.modules, layers.__name__, layers)
         patch.setitem(sys.modules, registry.__name__, registry)
+        # It looks at a few numbers while it is built, which is without memory.
+        linspace = torch.linspace
+        patch.setattr(torch, "linspace", lambda *args: linspace(*args, device="cpu"))
         patch.setattr(torch.hub, "load_state_dict_from_url", lambda **_: {"model": {}})
         patch.syspath_prepend(str(REFERENCE))
         from ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -59,10 +72,10 @@ def reference():
         target = "ldm.modules.diffusionmodules.text_grounding_net.UniFusion"
         with torch.device("meta"):
             unet = UNetModel(
-                image_size=64, in_channels=4, model_channels=320, out_channels=4, num_res_blocks=2,
+                image_size=64, in_channels=4, model_channels=width, out_channels=4, num_res_blocks=2,
                 attention_resolutions=[4, 2, 1], channel_mult=[1, 2, 4, 4], num_heads=8, transformer_depth=1,
                 context_dim=768, fuser_type="gatedSA", use_checkpoint=False, sd_v1_5=True, efficient_attention=False,
-                grounding_tokenizer={"target": target, "params": {"in_dim": 768, "out_dim": 768, "mid_dim": 3072}},
+                grounding_tokenizer={"target": target, "params": {"in_dim": 768, "out_dim": 768, "mid_dim": hidden}},
             )  # fmt: skip
     for embedder in (unet.position_net.fourier_embedder, unet.position_net.fourier_embedder_polygons):
         count = embedder.num_freqs  # no weight, so it was made without memory too
@@ -73,9 +86,9 @@ def reference():
 
 
 @pytest.fixture(scope="module")
-def model(reference):
+def model(reference, widths):
     """The host's model of SD1.5 with the reference's weights."""
-    config = comfy.model_detection.model_config_from_unet_config({**SD15, "dtype": torch.float32})
+    config = comfy.supported_models.SD15({**SD15, "model_channels": widths[0], "dtype": torch.float32})
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "").eval()
     state = reference.state_dict()
@@ -86,10 +99,12 @@ def model(reference):
 
 @pytest.fixture(scope="module")
 def adapter(reference):
-    state = reference.state_dict()
-    return load_instance_diffusion(
-        {name: state[name] for name in adapter_shapes()}, operations=comfy.ops.manual_cast
-    )
+    own = {
+        name: tensor
+        for name, tensor in reference.state_dict().items()
+        if ".fuser." in name or name.startswith(("position_net.", "scaleu_"))
+    }
+    return load_instance_diffusion(own, operations=comfy.ops.manual_cast)
 
 
 def grounding_input(regions, kinds, unet):

@@ -1,6 +1,7 @@
 """Nodes that load the adapter and the text encoder, and the folders they are found in."""
 
 import logging
+import os
 from pathlib import Path
 
 import comfy.model_management
@@ -47,7 +48,8 @@ def register_adapter_folder():
     The folders of older InstanceDiffusion nodes are looked in too.
     """
     default = Path(folder_paths.models_dir) / ADAPTER_FOLDER
-    default.mkdir(parents=True, exist_ok=True)
+    if trouble := _make_folder(default):
+        log.warning(trouble)
     older = [str(Path(folder_paths.models_dir) / OLDER_FOLDER)]
     if OLDER_FOLDER in folder_paths.folder_names_and_paths:
         older += folder_paths.get_folder_paths(OLDER_FOLDER)
@@ -55,6 +57,25 @@ def register_adapter_folder():
         folder_paths.add_model_folder_path(ADAPTER_FOLDER, folder)
     paths, _ = folder_paths.folder_names_and_paths[ADAPTER_FOLDER]
     folder_paths.folder_names_and_paths[ADAPTER_FOLDER] = (paths, ADAPTER_EXTENSIONS)
+
+
+def _make_folder(folder: Path) -> str:
+    """Make a folder if it is not there, and return why that cannot be, or nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = (
+            f"it is a link to {os.readlink(folder)}, which is not there"
+            if folder.is_symlink() and not folder.exists()
+            else "there is a file of that name"
+            if folder.is_file()
+            else error.strerror
+        )
+        return (
+            f"The folder {folder} cannot be made: {what}. Adapters are looked for where extra_model_paths.yaml says "
+            "alone until that is mended."
+        )
+    return ""
 
 
 def encoder_folders() -> list[Path]:
@@ -114,6 +135,8 @@ class LoadAdapter(io.ComfyNode):
     def execute(cls, adapter_name, dtype):
         if adapter_name == NO_ADAPTER:
             folders = ", ".join(folder_paths.get_folder_paths(ADAPTER_FOLDER))
+            if trouble := _make_folder(Path(folder_paths.models_dir) / ADAPTER_FOLDER):
+                folders += f". {trouble.rstrip('.')}"
             raise ValueError(
                 f"No adapter was found. Looked in {folders}. Put DEIG's released model.pth or InstanceDiffusion's "
                 "instancediffusion_sd15.pth, or a .safetensors made from one of them, there, then press R to refresh "

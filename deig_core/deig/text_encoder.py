@@ -23,12 +23,15 @@ from ..files.encoder_files import (
     open_weights,
     read_config,
 )
+from ..files.windows import shown
 
 __all__ = ["EncoderFiles", "TextEncoder", "explain_missing", "find_encoders", "load_encoder", "pick_dtype"]
 
 log = logging.getLogger(__name__)
 
 TOKENS = 128
+# The largest T5 has 24 layers. A name can claim any number, and each is built.
+_MOST_LAYERS = 100
 # Phrases in one pass: at Flan-T5-XL's size 8 take about 100 MB of activations in half precision.
 _BATCH = 8
 
@@ -44,7 +47,8 @@ _PILE_T5 = re.compile(r"pile[-_ ]?t5", re.IGNORECASE)
 
 
 class Tokenizer(Protocol):
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """One more than the largest token number."""
 
     def __call__(self, phrases: list[str]) -> list[list[int]]: ...
 
@@ -110,7 +114,12 @@ class TextEncoder:
 
         Returns:
             (N, 128, width), on the CPU, in the type that the model computes in.
+
+        Raises:
+            ValueError: for a phrase with half of a character in it.
         """
+        for phrase in phrases:
+            _check_text(phrase)
         found = {phrase: self._kept[phrase] for phrase in phrases if phrase in self._kept}
         for phrase in found:
             self._kept.move_to_end(phrase)
@@ -150,6 +159,16 @@ class TextEncoder:
         self._kept.update(features)
         while len(self._kept) > self.capacity:
             self._kept.popitem(last=False)
+
+
+def _check_text(phrase: str):
+    """Half of a character (a lone surrogate) is what is left of a symbol that was cut in two."""
+    half = re.search("[\ud800-\udfff]", phrase)
+    if half:
+        raise ValueError(
+            f"The phrase {ascii(phrase[:40])} has half of a character at place {half.start() + 1} "
+            f"(U+{ord(half[0]):04X}), as is left of a symbol that was cut in two. Type that place again."
+        )
 
 
 def pick_dtype(name: str, device: torch.device | str) -> torch.dtype:
@@ -212,11 +231,11 @@ def _checked_config(files: EncoderFiles) -> dict:
         return config
     if not is_t5(config):
         kind = config.get("model_type") or config.get("architectures")
-        raise ValueError(f"{files.path} is a {kind!r} model, not a T5. {_WHAT_TO_GET}")
+        raise ValueError(f"{files.path} is a {shown(kind)} model, not a T5. {_WHAT_TO_GET}")
     activation = config.get("feed_forward_proj", "relu")
     if activation != "gated-gelu":
         raise ValueError(
-            f"{files.path} has feed_forward_proj {activation!r}: the original T5. DEIG reads T5 v1.1, whose "
+            f"{files.path} has feed_forward_proj {shown(activation)}: the original T5. DEIG reads T5 v1.1, whose "
             f"feed_forward_proj is 'gated-gelu', as Flan-T5 has. {_WHAT_TO_GET}"
         )
     return config
@@ -236,12 +255,18 @@ def _check_plain(weights: EncoderWeights):
 def _sizes(weights: EncoderWeights) -> dict[str, int]:
     """The sizes in T5Config's words, from the tensors' shapes."""
 
-    def shape(name: str) -> tuple[int, ...]:
+    def shape(name: str, axes: int = 2) -> tuple[int, ...]:
         if name not in weights.places:
             raise ValueError(
                 f"{weights.path} lacks {name!r}, which a T5 v1.1-style encoder has. {_WHAT_TO_GET}"
             )
-        return weights.window(name).shape
+        found = weights.window(name).shape
+        if len(found) != axes or not all(found):
+            raise ValueError(
+                f"{weights.path}: {name!r} has the shape {found}, and {axes} sides above 0 were expected. This is no "
+                f"T5 v1.1-style encoder. {_WHAT_TO_GET}"
+            )
+        return found
 
     attention, feed_forward = (
         "encoder.block.0.layer.0.SelfAttention",
@@ -255,25 +280,56 @@ def _sizes(weights: EncoderWeights) -> dict[str, int]:
     vocabulary, width = shape("shared.weight")
     buckets, heads = shape(f"{attention}.relative_attention_bias.weight")
     inner, _ = shape(f"{attention}.q.weight")
-    blocks = {int(name.split(".")[2]) for name in weights.places if name.startswith("encoder.block.")}
+    if inner % heads or buckets < 4:
+        raise ValueError(
+            f"{weights.path}: {attention}.relative_attention_bias.weight has {buckets} distances for {heads} heads, "
+            f"and the heads share a width of {inner}. This is no T5 v1.1-style encoder. {_WHAT_TO_GET}"
+        )
     return {
         "vocab_size": vocabulary,
         "d_model": width,
         "d_kv": inner // heads,
         "d_ff": shape(f"{feed_forward}.wi_0.weight")[0],
-        "num_layers": max(blocks) + 1,
+        "num_layers": _layers(weights),
         "num_heads": heads,
         "relative_attention_num_buckets": buckets,
     }
+
+
+def _layers(weights: EncoderWeights) -> int:
+    """How many layers there are; those that the names speak of have to be there from the first to the last."""
+    found = {
+        int(match[1]) for name in weights.places if (match := re.match(r"encoder\.block\.(\d+)\.", name))
+    }
+    absent = next((number for number in range(len(found)) if number not in found), None)
+    if absent is not None or len(found) > _MOST_LAYERS:
+        trouble = f"no layer {absent}" if absent is not None else f"more than {_MOST_LAYERS}"
+        raise ValueError(
+            f"{weights.path} has tensors of {len(found)} layers, the last of them {max(found)}, and {trouble}. "
+            f"This is no T5 v1.1-style encoder, or not a whole one. {_WHAT_TO_GET}"
+        )
+    return len(found)
+
+
+def _numbers_of(config: dict, path: Path) -> dict[str, float]:
+    """What no tensor tells: the distance from which positions look alike, and what norms add under their root."""
+    checks = {
+        "relative_attention_max_distance": lambda value: type(value) is int and 8 < value < 2**31,
+        "layer_norm_epsilon": lambda value: type(value) is float and 0 < value < 1,
+    }
+    for key, fits in checks.items():
+        if key in config and not fits(config[key]):
+            raise ValueError(
+                f"{path / 'config.json'} has {key} {shown(config[key])}, with which no T5 computes. {_WHAT_TO_GET}"
+            )
+    return {key: config[key] for key in checks if key in config}
 
 
 def _load_t5(weights: EncoderWeights, sizes: dict[str, int], config: dict, dtype: torch.dtype) -> nn.Module:
     """transformers' encoder, built without memory and given the file's tensors one by one."""
     from transformers import T5Config, T5EncoderModel
 
-    kept = {
-        key: config[key] for key in ("relative_attention_max_distance", "layer_norm_epsilon") if key in config
-    }
+    kept = _numbers_of(config, weights.path)
     with torch.device("meta"):
         t5 = T5EncoderModel(T5Config(**sizes, **kept, feed_forward_proj="gated-gelu", use_cache=False))
     # One module under two names, in every version of transformers.
@@ -323,7 +379,7 @@ class FastTokenizer:
         self.tokenizer.no_truncation()
 
     def __len__(self) -> int:
-        return self.tokenizer.get_vocab_size()
+        return max(self.tokenizer.get_vocab().values(), default=-1) + 1
 
     def __call__(self, phrases: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch(phrases)]
@@ -358,7 +414,20 @@ def _load_tokenizer(path: Path, fallback: Path | None, rows: int) -> Tokenizer:
         )
     _check_tokenizer_class(folder)
     has_json = (folder / "tokenizer.json").is_file()
-    tokenizer = FastTokenizer(folder) if has_json else SentencePieceTokenizer(folder)
+    try:
+        tokenizer = FastTokenizer(folder) if has_json else SentencePieceTokenizer(folder)
+        (end,) = tokenizer([""])
+    except Exception as error:
+        # Both libraries raise errors of their own, of no common kind.
+        name = "tokenizer.json" if has_json else "spiece.model"
+        raise ValueError(
+            f"{folder / name} cannot be read as a tokenizer ({shown(error, 200)}). Fetch it again."
+        ) from error
+    if not end or max(end) >= rows:
+        raise ValueError(
+            f"The tokenizer in {folder} makes {end} of an empty phrase, where T5's makes the number of its end, below "
+            f"{rows} in {path}. {_WHAT_TO_GET}"
+        )
     # T5 rounds its table of 32100 tokens up to 32128; mT5's and UMT5's are seven times that.
     if len(tokenizer) > rows or (not own and rows > 2 * len(tokenizer)):
         raise ValueError(

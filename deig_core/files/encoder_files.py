@@ -28,6 +28,8 @@ _NAME = (
     r"|(?:pytorch_)?model(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)(?:\.index\.json)?"
 )
 _PREFIXED = re.compile(rf"(?P<prefix>.+?[_\-. ])(?P<name>{_NAME})")
+# Of a config.json or an index, which have a few kilobytes to a megabyte.
+_LONGEST_JSON = 8 * 2**20
 _ESSENTIAL = re.compile(r"config\.json|.*-of-\d{5}\..*|.*\.index\.json")
 
 
@@ -76,11 +78,13 @@ def explain_missing(folders: Sequence[Path]) -> str:
 
 def is_t5(config: dict) -> bool:
     """Tell by a config.json whether the model is a T5. mT5 and UMT5 are other models."""
-    kinds = [config.get("model_type")]
-    if kinds == [None]:
-        kinds = [name for name in config.get("architectures") or [] if isinstance(name, str)]
-        return any(re.match(r"T5[A-Z]", kind) for kind in kinds)
-    return kinds == ["t5"]
+    kind = config.get("model_type")
+    if kind is not None:
+        return kind == "t5"
+    kinds = config.get("architectures")
+    return isinstance(kinds, list) and any(
+        re.match(r"T5[A-Z]", name) for name in kinds if isinstance(name, str)
+    )
 
 
 def read_config(path: Path) -> dict:
@@ -89,6 +93,13 @@ def read_config(path: Path) -> dict:
     Raises:
         ValueError: if it is missing or holds anything else.
     """
+    if not path.is_file():
+        # What is no plain file may never end, or never begin.
+        raise ValueError(f"{path} is not there, or no file.")
+    if (size := path.stat().st_size) > _LONGEST_JSON:
+        raise ValueError(
+            f"{path} has {size} bytes, and at most {_LONGEST_JSON} are read: it is no description of a model."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -116,10 +127,25 @@ def _encoders_in(root: Path) -> Iterator[Path]:
 
 def _in_order(path: Path, folders: Iterable[str]) -> list[str]:
     """Folders by name; of the snapshots in a Hugging Face cache, the newest first, since they share a name."""
-    kept = sorted(name for name in folders if not name.startswith("."))
+    kept = sorted(name for name in folders if not name.startswith(".") and not _leads_back(path / name))
     if path.name == "snapshots":
-        kept.sort(key=lambda name: (path / name).stat().st_mtime, reverse=True)
+        kept.sort(key=lambda name: _time_of(path / name), reverse=True)
     return kept
+
+
+def _leads_back(folder: Path) -> bool:
+    """Tell whether a folder is a link to one that it lies in."""
+    return folder.is_symlink() and Path(os.path.realpath(folder)) in (
+        (here := Path(os.path.realpath(folder.parent))),
+        *here.parents,
+    )
+
+
+def _time_of(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0  # it went meanwhile
 
 
 def _may_be_single(name: str) -> bool:
@@ -133,12 +159,20 @@ def _has_t5_config(folder: Path) -> bool:
 def _has_t5_header(path: Path) -> bool:
     # The host asks for the list with every graph it checks; a header is read again only if its file changed.
     state = path.stat()
-    return _t5_header(path, state.st_mtime_ns, state.st_size)
+    found = _t5_header(path, state.st_mtime_ns, state.st_size)
+    if isinstance(found, str):
+        raise ValueError(found)
+    return found
 
 
 @lru_cache(maxsize=1024)
-def _t5_header(path: Path, _modified: int, _size: int) -> bool:
-    names = open_tensors(path).entries
+def _t5_header(path: Path, _modified: int, _size: int) -> bool | str:
+    """Whether a file has a T5 encoder in it, or why it cannot be read: that is remembered too."""
+    try:
+        with open_tensors(path) as tensors:
+            names = tensors.entries
+    except ValueError as error:
+        return str(error)
     prefixes = [name.removesuffix(_FIRST_LAYER) for name in names if name.endswith(_FIRST_LAYER)]
     return any(prefix + _UMT5_LAYER not in names for prefix in prefixes)
 
@@ -146,15 +180,18 @@ def _t5_header(path: Path, _modified: int, _size: int) -> bool:
 def _readable(test: Callable[[Path], object], path: Path) -> bool:
     try:
         return bool(test(path))
-    except (ValueError, OSError) as error:
-        _warn_once(f"Left out of the list of text encoders: {error}")
+    except Exception as error:
+        # Any error: the list is asked for while the pack loads, and whatever lies in a folder may be rubbish of a
+        # kind that nobody thought of. It must cost that entry alone.
+        words = str(error) if isinstance(error, ValueError) else f"{path} ({type(error).__name__}: {error})"
+        _warn_once(f"Left out of the list of text encoders: {words}")
         return False
 
 
 @lru_cache(maxsize=256)
 def _warn_once(message: str):
-    # The host asks for the list again and again.
-    log.warning(message)
+    # The host asks for the list again and again. Names of files may have bytes that no console can show.
+    log.warning("%s", message.encode("utf-8", "backslashreplace").decode())
 
 
 def _shown_name(folder: Path, path: Path) -> str:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -410,8 +411,12 @@ def test_damaged_bytes_give_tensors_or_a_plain_refusal(whole_files, tmp_path, fo
 def test_any_bytes_are_refused(tmp_path, content, start):
     path = tmp_path / "bytes"
     path.write_bytes(start + content)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=re.escape(str(path))) as refused:
         read_adapter(path)
+    # Says what to do: get it anew, or what to take instead.
+    assert re.search(
+        r"fetch the file again|Take |save it again|Download the file|cannot be read", str(refused.value)
+    )
 
 
 def test_a_missing_file_is_named(tmp_path):

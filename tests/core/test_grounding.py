@@ -60,6 +60,18 @@ def test_tokens_are_remembered_for_each_phrase_and_timestep(refiner):
     assert refiner.evaluated == 8
 
 
+def test_tokens_are_kept_for_each_type_and_device(refiner):
+    text = encoded("a")
+    narrow = refiner.tokens(text, 500, CPU, FLOAT)
+    refiner.adapter.double()
+    wide = refiner.tokens(text, 500, CPU, torch.float64)
+    assert (narrow.dtype, wide.dtype) == (FLOAT, torch.float64)
+    assert not torch.equal(wide.float(), wide) and torch.allclose(wide.float(), narrow, atol=1e-5)
+    refiner.adapter.to("meta")
+    assert refiner.tokens(text, 500, torch.device("meta"), torch.float64).is_meta
+    assert refiner.evaluated == 3
+
+
 def test_the_memory_is_bounded_and_forgets_the_longest_unused(refiner):
     refiner.capacity = 4
     for timestep in (1, 2, 3, 4):
@@ -150,6 +162,18 @@ def test_bias_is_the_logarithm_of_strength():
     assert torch.allclose(bias[1], torch.tensor([0.0, 0, 1, 1]).expand(4, 4))
 
 
+def test_what_one_choice_of_regions_is_given_is_not_anothers():
+    one, empty = Placement(REGIONS, (16, 24)), torch.empty(0)
+    for chosen in ((0, 1), (1,), (2,), (2, 0), (0, 1)):
+        fresh = Placement(REGIONS, (16, 24))
+        assert torch.equal(one.bias(chosen, (16, 24), empty), fresh.bias(chosen, (16, 24), empty))
+        boxes = torch.tensor([REGIONS[i].box for i in chosen])
+        assert torch.equal(one.boxes_of(chosen, CPU), boxes)
+    assert one.bias((0,), (8, 12), empty).shape == (1, 96)
+    assert one.bias((0,), (16, 24), empty.double()).dtype == torch.float64
+    assert one.boxes_of((0,), torch.device("meta")).is_meta
+
+
 def test_front_hides_only_behind_regions_that_act():
     front = Placement((REGIONS[1], REGIONS[2]), (16, 16), front=True)
     both = front.bias((0, 1), (16, 16), torch.empty(0)).exp()
@@ -165,6 +189,8 @@ def test_an_adapter_goes_through_the_checkpoint_names_and_back():
     assert "middle_block.1.transformer_blocks.0.fuser.attn.to_q.weight" in state
     again = load_adapter(state)
     assert again.sizes == SIZES
+    # It paints and is never trained here: memory for gradients would be kept at each step.
+    assert not again.training and not any(weight.requires_grad for weight in again.parameters())
     for key, tensor in again.state_dict().items():
         assert torch.equal(tensor, adapter.state_dict()[key])
 

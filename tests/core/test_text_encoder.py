@@ -188,8 +188,9 @@ def hugging_face_cache(root, t5, tokenizer_folder):
     home = root / "models--google--flan-t5-xl"
     for age, snapshot in ((5, "0ld"), (0, "new")):
         folder = home / "snapshots" / snapshot
-        write_config(folder, t5 if age == 0 else small_t5(seed=1))
-        save_file(encoder_state(t5), folder / "model.safetensors")
+        own = t5 if age == 0 else small_t5(seed=1)
+        write_config(folder, own)
+        save_file(encoder_state(own), folder / "model.safetensors")
         add_tokenizer(folder, tokenizer_folder)
         os.utime(folder, (1e9 - age, 1e9 - age))
     return "models--google--flan-t5-xl"
@@ -546,6 +547,18 @@ def test_plain_fp8_weights_are_cast_up(tmp_path, tokenizer_folder):
     assert (got - reference(rounded, tokenizer_folder, PHRASES)).abs().max() < 1e-5
 
 
+def test_a_tokenizer_as_long_as_the_table_serves(tmp_path, tokenizer_folder):
+    count = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json")).get_vocab_size()
+    full = small_t5(vocab_size=count)
+    name = file_alone(tmp_path, full, tokenizer_folder)
+    got = load_encoder(find_encoders([tmp_path])[name], torch.float32, tokenizer_folder).encode(PHRASES)
+    assert (got - reference(full, tokenizer_folder, PHRASES)).abs().max() < 1e-5
+    short = tmp_path / "short"
+    short.mkdir()
+    name = file_alone(short, small_t5(vocab_size=count - 1), tokenizer_folder)
+    refused(find_encoders([short])[name], tokenizer_folder, f"{count - 1} tokens.*do not belong together")
+
+
 @pytest.mark.parametrize("rows", [40, 1000])
 def test_a_tokenizer_of_another_model_is_refused(tmp_path, tokenizer_folder, rows):
     other = small_t5(vocab_size=rows)
@@ -627,6 +640,20 @@ def test_memory_is_bounded_and_forgets_the_longest_unused(tmp_path, t5, tokenize
     assert encoder.encoded_phrases == 6
     encoder.encode(phrases[3:4])
     assert encoder.encoded_phrases == 7
+
+
+@pytest.mark.parametrize(
+    "phrase", ["a \ud83d mug", "\udc00", "a mug\udfff"], ids=["first half", "alone", "last"]
+)
+def test_half_of_a_character_is_refused_in_words(tmp_path, t5, tokenizer_folder, phrase):
+    encoder = one_encoder(tmp_path, t5, tokenizer_folder)
+    with pytest.raises(
+        ValueError, match=r"half of a character at place \d.*U\+D[0-9A-F]{3}.*again"
+    ) as refused:
+        encoder.encode(["a red mug", phrase])
+    str(refused.value).encode()
+    assert encoder.encoded_phrases == 0
+    assert encoder.encode(["a \U0001f600 mug"]).shape == (1, TOKENS, 32)
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path, t5, tokenizer_folder):

@@ -1,0 +1,514 @@
+"""Files that change while they are read, that ask for more than they have, and bytes at random."""
+
+import argparse
+import collections
+import io
+import json
+import logging
+import os
+import pickle
+import random
+import re
+import shutil
+import struct
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+from deig_pack.deig_core.deig.text_encoder import find_encoders, load_encoder
+from deig_pack.deig_core.files import encoder_files, tensor_files
+from deig_pack.deig_core.files.checkpoint import open_adapter, read_state_dict
+from deig_pack.deig_core.files.encoder_files import EncoderFiles
+from deig_pack.deig_core.files.pickles import walk_pickle
+from deig_pack.deig_core.files.tensor_files import open_tensors
+from deig_pack.tests.core.test_text_encoder import (
+    add_tokenizer,
+    encoder_state,
+    small_t5,
+    spiece,
+    tokenizer_folder,
+    write_config,
+    write_sharded,
+)
+from deig_pack.tests.effort import examples
+from deig_pack.tests.rubbish import fill_with_rubbish
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+__all__ = ["spiece", "tokenizer_folder"]  # fixtures
+
+FORMS = ("zip", "legacy", "safetensors")
+bounded = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=not os.environ.get("DEIG_LONG"),
+)
+
+
+def save(state, path: Path, form: str) -> Path:
+    if form == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
+    return path
+
+
+def everything(path: Path) -> dict[str, torch.Tensor]:
+    return read_state_dict(path, lambda name: True)
+
+
+def full(value: float) -> dict[str, torch.Tensor]:
+    return {f"IDE.{i}": torch.full((50_000,), float(value)) for i in range(4)}
+
+
+# Changes while a file is read
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_replaced_meanwhile_is_read_as_it_was_opened(tmp_path, form):
+    source = open_adapter(save(full(1), tmp_path / "deig", form))
+    first = source.read("IDE.0")
+    save(full(2), tmp_path / "new", form).replace(tmp_path / "deig")
+    for tensor in (first, *(source.read(f"IDE.{i}") for i in range(1, 4))):
+        assert (tensor == 1).all()
+    assert (everything(tmp_path / "deig")["IDE.3"] == 2).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("change", ["cut", "grown", "overwritten"])
+def test_a_file_changed_in_place_is_an_error_that_says_so(tmp_path, form, change):
+    path = save(full(1), tmp_path / "deig", form)
+    source = open_adapter(path)
+    source.read("IDE.0")
+    before = path.stat()
+    if change == "cut":
+        os.truncate(path, 1000)  # a mapped file ends the process here
+    else:
+        with path.open("r+b" if change == "overwritten" else "ab") as file:
+            file.write(bytes(100))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+    with pytest.raises(ValueError, match="deig changed while it was read.*load it again"):
+        source.read("IDE.3")
+
+
+def test_a_file_is_closed_when_its_tensors_are_read(tmp_path):
+    path = save(full(1), tmp_path / "deig", "safetensors")
+    opened = open_tensors(path).opened
+    assert opened.file.closed is False
+    file = opened.file
+    del opened
+    assert file.closed
+    with open_tensors(path) as tensors:
+        tensors.read("IDE.0")
+    assert tensors.opened.file.closed
+
+
+# Asking for more than there is
+
+
+def legacy(content: bytes, keys: list[str], storages: bytes) -> bytes:
+    """torch.save's older form around a pickle written by hand."""
+    parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    return b"".join(pickle.dumps(part, 2) for part in parts) + content + pickle.dumps(keys, 2) + storages
+
+
+def storage(count: int) -> bytes:
+    number = b"I%d\n" % count
+    return b"(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\n" + number + b"tQ"
+
+
+def test_a_storage_described_twice_with_different_sizes_is_refused(tmp_path):
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(%sI0\n(I%d\nt(I1\ntI00\nNtR"
+    large, small = (tensor % (storage(count), count) for count in (2**31, 4))
+    content = b"\x80\x02}(S'IDE.a'\n" + large + b"S'IDE.b'\n" + small + b"u."
+    path = tmp_path / "model.pth"
+    path.write_bytes(legacy(content, ["0"], struct.pack("<Q", 4) + bytes(16)))
+    with pytest.raises(ValueError, match=r"model\.pth.*described twice"):
+        open_tensors(path)
+    content = b"\x80\x02}(S'IDE.b'\n" + small + b"u."
+    path.write_bytes(legacy(content, ["0"], struct.pack("<Q", 4) + bytes(16)))
+    assert torch.equal(everything(path)["IDE.b"], torch.zeros(4))
+
+
+def write_header(path: Path, entries: dict, numbers: int = 64):
+    text = json.dumps(entries).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(numbers))
+
+
+def entry(begin: int, end: int, shape=None, kind="F32") -> dict:
+    shape = [(end - begin) // 4] if shape is None else shape
+    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize("second", [(0, 64), (60, 64), (16, 32)])
+def test_safetensors_that_lie_over_one_another_are_refused(tmp_path, second):
+    path = tmp_path / "x.safetensors"
+    write_header(path, {"IDE.a": entry(0, 64), "IDE.b": entry(*second)})
+    with pytest.raises(ValueError, match=r"'IDE\.b' lies over another"):
+        open_tensors(path)
+    write_header(path, {"IDE.c": entry(64, 64), "IDE.b": entry(32, 64), "IDE.a": entry(0, 32)})
+    assert list(open_tensors(path).entries) == ["IDE.c", "IDE.b", "IDE.a"]
+
+
+def test_a_header_longer_than_any_is_not_even_read(tmp_path):
+    path = tmp_path / "x.safetensors"
+    text = json.dumps({f"t{i:07}": entry(0, 0) for i in range(150_000)}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"x\.safetensors.*header.*MiB long"):
+            open_tensors(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [[0, 2**47, 2**47], [0, 2**30, 2**30], [2**60], [0] * 70, [True], [-1]])
+def test_a_shape_that_torch_cannot_have_is_refused(tmp_path, shape):
+    write_header(tmp_path / "x.safetensors", {"IDE.a": entry(0, 0, shape)})
+    with pytest.raises(ValueError, match=r"x\.safetensors.*'IDE\.a'"):
+        everything(tmp_path / "x.safetensors")
+
+
+def test_a_list_of_an_archives_members_longer_than_any_is_refused(tmp_path):
+    import zipfile
+
+    path = tmp_path / "model.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(45):
+            archive.writestr(zipfile.ZipInfo(f"x/data/{i}"), b"")
+        # Each member may carry 64 KB of whatever in the list alone.
+        for info in archive.filelist:
+            info.extra = struct.pack("<HH", 0x7075, 60_000) + bytes(60_000)
+        archive.writestr("x/data.pkl", pickle.dumps({}))
+    assert open_tensors(path).entries == {}
+    with zipfile.ZipFile(path, "a") as archive:
+        for i in range(100, 205):
+            archive.writestr(zipfile.ZipInfo(f"x/data/{i}"), b"")
+        for info in archive.filelist:
+            info.extra = struct.pack("<HH", 0x7075, 60_000) + bytes(60_000)
+    with pytest.raises(ValueError, match=r"model\.pth.*archive cannot be read.*at most"):
+        open_tensors(path)
+
+
+START = b"\x80\x04"
+MANY = 80_000
+ONE_HASH = b"".join(
+    b"\x8a\x0d" + (i * (2**61 - 1)).to_bytes(13, "little") + b"N" for i in range(1, MANY // 2)
+)
+
+
+@pytest.mark.parametrize(
+    "opcodes, words",
+    [
+        (b"}" * 600_000, "steps"),
+        (b"]" * 600_000, "steps"),
+        (b"\x8e" + struct.pack("<Q", 40 * 2**20) + bytes(40 * 2**20), "MiB"),
+        (b"S'" + b"a" * (40 * 2**20) + b"'\n", "MiB"),
+        (b"}(" + ONE_HASH + b"u", None),
+        (b"cposix\nsystem\n\x94(" + b"N" * MANY + b"t\x94" + b"h\0h\1R0" * MANY, None),
+        (b"(" + b"N" * MANY + b"t\x94" + b"h\0Q0" * MANY, None),
+        (b"(S'storage'\n" + b"N" * MANY + b"t\x94" + b"h\0Q0" * MANY, None),
+        (b"X" + struct.pack("<I", MANY) + b"a" * MANY + b"\x94" + b"h\0h\0\x93" * MANY, None),
+        (b"c" + b"a" * MANY + b"\nb\n\x94" + b"h\0)R" * MANY, None),
+        (b"ctorch._utils\n_rebuild_tensor\n\x94(" + storage(1) + b"I0\n(" + b"N" * MANY + b"tN"
+         + b"t\x94" + b"h\0h\1R0" * MANY, None),
+        (b"Np" + b"9" * 400 + b"\n", "memo"),
+        (b"Np-1\n", "memo"),
+    ],
+    ids=["dicts", "lists", "bytes", "line", "one_hash", "arguments", "storage", "long_storage", "names", "calls",
+         "shape", "large_memo", "negative_memo"],
+)  # fmt: skip
+def test_a_pickle_costs_no_more_than_a_list_of_weights_may(opcodes, words):
+    """Each takes minutes, or gigabytes, where it is not bounded."""
+    tracemalloc.start()
+    try:
+        if words:
+            with pytest.raises(ValueError, match=words):
+                walk_pickle(io.BytesIO(START + opcodes + b"."))
+        else:
+            walk_pickle(io.BytesIO(START + opcodes + b"N."))
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+# Tensors that are no plain blocks of numbers
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_a_tensor_that_repeats_its_numbers_is_read(tmp_path, form):
+    x = torch.arange(6.0).view(2, 3)
+    state = {
+        "rows": x[:1].expand(100, 3),
+        "columns": x[:, :1].expand(2, 5),
+        "one": torch.ones(1).expand(4, 4),
+    }
+    got = everything(save(state, tmp_path / "model.pth", form))
+    assert got.keys() == state.keys()
+    for name, tensor in got.items():
+        assert torch.equal(tensor, state[name]) and tensor.is_contiguous()
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_repeating_ends_somewhere(tmp_path, form, monkeypatch):
+    path = save({"IDE.x": torch.ones(1).expand(2**20, 2**20)}, tmp_path / "model.pth", form)
+    with pytest.raises(ValueError, match=r"model\.pth has .* MB, but its tensors.*'IDE\.x'.*repeat"):
+        everything(path)
+    monkeypatch.setattr(tensor_files, "_BEYOND_THE_FILE", 2**20)
+    shared = torch.ones(2**18)
+    path = save({f"IDE.{i}": shared for i in range(50)}, tmp_path / "model.pth", form)
+    with pytest.raises(ValueError, match=r"'IDE\.2' come to 3 MB"):
+        everything(path)
+    with open_tensors(path) as tensors:
+        for _ in range(10):
+            assert tensors.read("IDE.0").sum() == 2**18
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("part", [lambda x: x.conj(), lambda x: x.conj().imag], ids=["conj", "neg"])
+def test_numbers_that_are_to_be_negated_are_refused(tmp_path, form, part):
+    numbers = torch.randn(4, dtype=torch.cfloat)
+    path = save({"IDE.x": part(numbers), "IDE.y": torch.ones(2)}, tmp_path / "model.pth", form)
+    with pytest.raises(ValueError, match=r"'IDE\.x'.*negated or conjugated.*Nothing"):
+        everything(path)
+    assert torch.equal(read_state_dict(path, lambda name: name == "IDE.y")["IDE.y"], torch.ones(2))
+
+
+def test_an_encrypted_archive_says_how_to_save_it_again(tmp_path):
+    path = save({"IDE.x": torch.ones(5)}, tmp_path / "model.pth", "zip")
+    content = bytearray(path.read_bytes())
+    # The flag of every entry in the archive's list, two bytes each.
+    for match in re.finditer(b"PK\x01\x02", bytes(content)):
+        content[match.start() + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="encrypted.*save it again"):
+        open_tensors(path)
+
+
+# A folder full of rubbish
+
+
+def test_of_rubbish_nothing_is_listed_and_everything_is_named(tmp_path, tokenizer_folder, caplog):
+    folder = tmp_path / "text_encoders"
+    warned = fill_with_rubbish(folder)
+    save_file(encoder_state(small_t5()), folder / "good.safetensors")
+    with caplog.at_level(logging.WARNING):
+        found = find_encoders([folder, tmp_path / "gone", folder / "empty.safetensors"])
+    # The folder without weights is a T5 by its config.json, and says what it lacks when it is chosen.
+    assert found.keys() == {"good.safetensors", "config_no_weights"}
+    for name in warned:
+        assert any(str(folder / name) in message for message in caplog.messages), name
+    for message in caplog.messages:
+        message.encode()
+
+
+def test_a_header_that_cannot_be_read_is_not_read_again_and_again(tmp_path, monkeypatch):
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10" + bytes(7) + b"{nonsense")
+    opened = []
+    monkeypatch.setattr(encoder_files, "open_tensors", lambda path: opened.append(path) or open_tensors(path))
+    for _ in range(3):
+        assert find_encoders([tmp_path]) == {}
+    assert len(opened) == 1
+    save_file(encoder_state(small_t5()), tmp_path / "broken.safetensors")
+    assert list(find_encoders([tmp_path])) == ["broken.safetensors"]
+
+
+def test_any_error_at_all_costs_one_entry(tmp_path, monkeypatch, caplog):
+    for name in ("bad", "good"):
+        write_config(tmp_path / name, small_t5())
+
+    def breaks(config):
+        if config["d_model"] == 7:
+            raise KeyError("something that nobody thought of")
+        return True
+
+    write_config(tmp_path / "bad", small_t5(), d_model=7)
+    monkeypatch.setattr(encoder_files, "is_t5", breaks)
+    with caplog.at_level(logging.WARNING):
+        assert list(find_encoders([tmp_path])) == ["good"]
+    assert "nobody thought of" in caplog.text and str(tmp_path / "bad") in caplog.text
+
+
+# Encoders that cannot be
+
+
+def test_encoders_whose_sizes_cannot_be_are_refused_by_name(tmp_path, tokenizer_folder):
+    state = encoder_state(small_t5())
+    attention = "encoder.block.0.layer.0.SelfAttention"
+    bias, query = f"{attention}.relative_attention_bias.weight", f"{attention}.q.weight"
+    cases = [
+        ({bias: torch.ones(32, 0)}, r"relative_attention_bias\.weight' has the shape \(32, 0\)"),
+        ({bias: torch.ones(32, 5)}, "32 distances for 5 heads"),
+        ({bias: torch.ones(2, 3)}, "2 distances for 3 heads"),
+        ({query: torch.tensor(1.0)}, r"q\.weight' has the shape \(\)"),
+        ({"shared.weight": torch.ones(64)}, r"shared\.weight' has the shape \(64,\)"),
+        ({"shared.weight": torch.ones(0, 32)}, r"shared\.weight' has the shape \(0, 32\)"),
+        ({"encoder.block.0.layer.1.DenseReluDense.wi_0.weight": torch.tensor(1.0)}, r"wi_0\.weight'"),
+        ({"encoder.block.5000.y": torch.ones(1)}, "4 layers, the last of them 5000, and no layer 3"),
+        ({f"encoder.block.{i}.y": torch.ones(1) for i in range(3, 300)}, "300 layers.*more than 100"),
+        ({f"encoder.block.{'9' * 400}.y": torch.ones(1)}, "no layer 3"),
+    ]
+    path = tmp_path / "flan.safetensors"
+    for changes, words in cases:
+        save_file(state | changes, path)
+        with pytest.raises(ValueError, match=rf"flan\.safetensors.*{words}"):
+            load_encoder(EncoderFiles("flan", path), torch.float32, tokenizer_folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layer_norm_epsilon": "small"},
+        {"layer_norm_epsilon": float("nan")},
+        {"relative_attention_max_distance": 0},
+        {"relative_attention_max_distance": 2.5},
+    ],
+    ids=str,
+)
+def test_numbers_with_which_no_t5_computes_are_refused(tmp_path, tokenizer_folder, changes):
+    write_config(tmp_path / "flan", small_t5(), **changes)
+    save_file(encoder_state(small_t5()), tmp_path / "flan" / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"flan.config\.json has {next(iter(changes))}"):
+        load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32, tokenizer_folder)
+
+
+def test_tokenizers_that_are_none_are_refused_by_name(tmp_path, tokenizer_folder):
+    path = tmp_path / "flan"
+    write_config(path, small_t5())
+    save_file(encoder_state(small_t5()), path / "model.safetensors")
+    tokenizer = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    beyond = json.loads(json.dumps(tokenizer).replace('"ids": [1]', '"ids": [70]'))
+    assert beyond != tokenizer
+    endless = tokenizer | {"post_processor": None}
+    cases = [
+        (("tokenizer.json", b"{"), r"tokenizer\.json cannot be read"),
+        (
+            ("tokenizer.json", b'{"model": {"type": "Unigram", "vocab": 5}}'),
+            r"tokenizer\.json cannot be read",
+        ),
+        (("tokenizer.json", json.dumps(endless).encode()), "makes .* of an empty phrase"),
+        (("tokenizer.json", json.dumps(beyond).encode()), r"makes \[70\] of an empty phrase"),
+        (("spiece.model", b"rubbish"), r"spiece\.model cannot be read"),
+    ]
+    for (name, content), words in cases:
+        (path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=words):
+            load_encoder(EncoderFiles("flan", path), torch.float32)
+        (path / name).unlink()
+
+
+# Bytes at random
+
+
+def mutated(data: st.DataObject, whole: bytes) -> bytes:
+    """Bytes changed, put in, taken out, doubled or moved, mostly where a format keeps its bookkeeping."""
+    chance = random.Random(data.draw(st.integers(0, 2**32), label="seed"))
+    changed = bytearray(whole)
+    for _ in range(chance.choice((1, 1, 2, 4, 16))):
+        near = chance.choice((min(len(changed), 400), min(len(changed), 4000), len(changed), -600))
+        at = (
+            chance.randrange(near)
+            if near > 0
+            else chance.randrange(max(len(changed) + near, 0), len(changed))
+        )
+        length = chance.choice((1, 2, 4, 8, 40))
+        piece = chance.choice(
+            (
+                bytes(changed[at : at + length]),
+                bytes(chance.randrange(256) for _ in range(length)),
+                b"\xff" * length,
+                bytes(length),
+                chance.choice(
+                    (b"9" * 20, b"-1", b"[", b"{", b'"', b"null", b"1e999", b"\\ud800", b"t", b"R", b"h\0")
+                ),
+            )
+        )
+        match chance.randrange(4):
+            case 0:
+                changed[at : at + len(piece)] = piece
+            case 1:
+                changed[at:at] = piece
+            case 2:
+                del changed[at : at + length]
+            case 3:
+                other = chance.randrange(len(changed) + 1)
+                changed[other : other + length] = piece
+        if not changed:
+            return b""
+    return bytes(changed)
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory) -> dict[str, bytes]:
+    """The bytes of a small good adapter in each form, with what training leaves beside it."""
+    folder = tmp_path_factory.mktemp("whole")
+    generator = torch.Generator().manual_seed(0)
+    state = {f"IDE.layer.{i}": torch.rand(2, 3, generator=generator) for i in range(6)}
+    around = {"config": argparse.Namespace(a=[1, {2}]), "counts": collections.Counter("ab"), 3: (1, None)}
+    return {
+        form: save(
+            state if form == "safetensors" else {"model": state} | around, folder / form, form
+        ).read_bytes()
+        for form in FORMS
+    }
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(bounded, max_examples=examples(2000))
+@given(data=st.data())
+def test_mutated_checkpoints_give_tensors_or_a_refusal_in_words(whole_files, tmp_path, form, data):
+    path = tmp_path / "mutated"
+    path.write_bytes(mutated(data, whole_files[form]))
+    size = path.stat().st_size
+    try:
+        got = everything(path)
+    except ValueError as error:
+        assert str(path) in str(error) and len(str(error)) < 1000 + len(str(path))
+    else:
+        assert sum(tensor.nbytes for tensor in got.values()) <= size + tensor_files._BEYOND_THE_FILE
+
+
+KINDS = (
+    "config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "spiece.model",
+    "model-00001-of-00002.safetensors",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory, tokenizer_folder, spiece) -> Path:
+    folder = tmp_path_factory.mktemp("encoders") / "flan"
+    t5 = small_t5()
+    write_config(folder, t5)
+    write_sharded(folder, encoder_state(t5))
+    add_tokenizer(folder, tokenizer_folder)
+    shutil.copy(spiece / "spiece.model", folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(bounded, max_examples=examples(300))
+@given(data=st.data())
+def test_a_mutated_file_of_an_encoder_gives_an_encoder_or_a_refusal_in_words(encoder_folder, kind, data):
+    """The list never fails; the loader does in words, or what it loads can read."""
+    path = encoder_folder / kind
+    whole = path.read_bytes()
+    aside = encoder_folder / "tokenizer.json"
+    tokenizer = aside.read_bytes()
+    try:
+        if kind == "spiece.model":
+            aside.unlink()  # which would be taken first
+        path.write_bytes(mutated(data, whole))
+        find_encoders([encoder_folder.parent])
+        try:
+            encoder = load_encoder(EncoderFiles("flan", encoder_folder), torch.float32)
+        except ValueError as error:
+            assert str(encoder_folder) in str(error)
+        else:
+            assert encoder.encode(["a red mug"]).shape == (1, 128, encoder.width)
+    finally:
+        aside.write_bytes(tokenizer)
+        path.write_bytes(whole)

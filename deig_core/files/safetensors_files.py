@@ -121,6 +121,9 @@ def write_safetensors(
     Args:
         layout: name -> type and shape of each tensor.
         read: gives the tensor of that name, in that type and shape, when its turn comes.
+
+    Raises:
+        ValueError: where the disk is full, or nothing may be written.
     """
     kinds = {DTYPES[name]: kind for kind, name in SAFETENSORS_DTYPES.items() if name in DTYPES}
     # The widest first, so that each tensor begins at a multiple of its element size.
@@ -142,5 +145,10 @@ def write_safetensors(
                 assert (tensor.dtype, tuple(tensor.shape)) == layout[name]
                 file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
         part.replace(destination)
+    except OSError as error:
+        raise ValueError(
+            f"{destination} cannot be written ({error.strerror}). {end / 1e6:.0f} MB are needed there; what was "
+            "written of it is taken away again, and a file that had the name is as it was."
+        ) from error
     finally:
         part.unlink(missing_ok=True)

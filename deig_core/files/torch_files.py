@@ -10,7 +10,6 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from typing import Any
 
 from .pickles import Foreign, StorageRef, TensorRef, Walked, walk_pickle
@@ -78,9 +77,12 @@ def zip_entries(opened: OpenFile) -> tuple[Entries, Around]:
     if pickle_name is None:
         raise ValueError(f"{path} is a zip archive that torch.save did not write: it has no data.pkl in it.")
     folder = pickle_name.removesuffix("data.pkl")
-    if (order := members.get(f"{folder}byteorder")) and _member_bytes(opened, order) != b"little":
+    order = members.get(f"{folder}byteorder")
+    if order and opened.read(_member_position(opened, order), 6) != b"little":
         raise ValueError(f"{path} was written on a big-endian machine. {SAVE_AGAIN}")
-    contents = _walk(opened, BytesIO(_member_bytes(opened, members[pickle_name])))
+    stream = _Stream(opened, opened.size)
+    stream.seek(_member_position(opened, members[pickle_name]))
+    contents = _walk(opened, stream)
 
     def position_of(storage: StorageRef) -> int:
         info = members.get(f"{folder}data/{storage.key}")
@@ -108,10 +110,6 @@ def _member_position(opened: OpenFile, info: zipfile.ZipInfo) -> int:
     if position + info.file_size > opened.size:
         raise ValueError(f"{path}: the archive ends within {name}. {DOWNLOAD_AGAIN}")
     return position
-
-
-def _member_bytes(opened: OpenFile, info: zipfile.ZipInfo) -> bytes:
-    return opened.read(_member_position(opened, info), info.file_size)
 
 
 # Before 1.6
@@ -158,7 +156,7 @@ def _legacy_positions(
     return positions
 
 
-def _walk(opened: OpenFile, stream: BytesIO | _Stream) -> Walked:
+def _walk(opened: OpenFile, stream: _Stream) -> Walked:
     try:
         return walk_pickle(stream)
     except ValueError as error:

@@ -11,14 +11,16 @@ import random
 import re
 import shutil
 import struct
+import subprocess
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from deig_pack.deig_core.deig.text_encoder import find_encoders, load_encoder
 from deig_pack.deig_core.files import encoder_files, tensor_files
-from deig_pack.deig_core.files.checkpoint import open_adapter, read_state_dict
+from deig_pack.deig_core.files.checkpoint import open_adapter, read_state_dict, write_adapter
 from deig_pack.deig_core.files.encoder_files import EncoderFiles
 from deig_pack.deig_core.files.pickles import walk_pickle
 from deig_pack.deig_core.files.tensor_files import open_tensors
@@ -173,8 +175,6 @@ def test_a_shape_that_torch_cannot_have_is_refused(tmp_path, shape):
 
 
 def test_a_list_of_an_archives_members_longer_than_any_is_refused(tmp_path):
-    import zipfile
-
     path = tmp_path / "model.pth"
     with zipfile.ZipFile(path, "w") as archive:
         for i in range(45):
@@ -233,6 +233,23 @@ def test_a_pickle_costs_no_more_than_a_list_of_weights_may(opcodes, words):
         assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path):
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    if not mount or subprocess.run([mount, *options], capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    try:
+        path = tmp_path / "deig.safetensors"
+        write_adapter({"IDE.x": torch.ones(4)}, path)
+        with pytest.raises(
+            ValueError, match=r"deig\.safetensors cannot be written \(No space left.*8 MB are needed"
+        ):
+            write_adapter({"IDE.x": torch.ones(1_000_000), "IDE.y": torch.ones(1_000_000)}, path)
+        assert list(tmp_path.iterdir()) == [path] and everything(path)["IDE.x"].sum() == 4
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 # Tensors that are no plain blocks of numbers

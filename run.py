@@ -397,9 +397,9 @@ def bench(options: argparse.Namespace) -> int:
         raise Failure(how_to_get_a_host())
     say(f"Using {hosts[0]} in {hosts[0].path}")
     python = host_environment(hosts[0], ROOT / "bench" / "requirements.txt")
-    module = "bench.quality.run" if options.quality else "bench.speed.run"
+    kind = "quality" if options.quality else "eligen" if options.eligen else "speed"
     places = ["--host", str(hosts[0].path), "--out", str(options.out.resolve())]
-    return run_child([str(python), "-m", module, *places, *options.further])
+    return run_child([str(python), "-m", f"bench.{kind}.run", *places, *options.further])
 
 
 # test
@@ -566,6 +566,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     bench_parser.add_argument(
         "--quality", action="store_true", help="paint held-out layouts with the small model and judge them"
+    )
+    bench_parser.add_argument(
+        "--eligen",
+        action="store_true",
+        help="measure EliGen in FLUX.1 and Qwen-Image of full width and few blocks",
     )
     bench_parser.add_argument(
         "--out", type=Path, default=ROOT / "out" / "bench", help="the folder to write to (default: out/bench)"

@@ -17,8 +17,9 @@ import torch
 
 from .sight import Sight
 
-# Numbers of q, k or v that are gathered at once: 4 MiB of them in float32.
-GATHERED = 2**20
+# Numbers of q, k or v that are gathered at once: 1 MiB of them in float32. An accelerator takes more, because there
+# every call costs.
+GATHERED, GATHERED_ON_ACCELERATOR = 2**18, 2**20
 # Queries that see the prompt and the image run at once, where entities' texts are long.
 QUERIES = 4096
 
@@ -72,7 +73,8 @@ def attend_in_parts(
         (B, heads, S, d)
     """
     out, sums = _attend_rest(tell, q, k, v, sight)
-    at_once = max(GATHERED // (q.shape[0] * q.shape[1] * q.shape[3]), 1)
+    gathered = GATHERED if q.device.type == "cpu" else GATHERED_ON_ACCELERATOR
+    at_once = max(gathered // (q.shape[0] * q.shape[1] * q.shape[3]), 1)
     for text, covered, strength in zip(sight.texts, sight.covered, sight.strengths, strict=True):
         weight = torch.tensor(strength).log().item()
         own, own_sums = tell(q[:, :, text], k[:, :, text], v[:, :, text])

@@ -8,6 +8,13 @@ from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.host.clock import Clock
 from deig_pack.nodes.host.transformers import EntitiesCond, Run, patch_model
 from deig_pack.tests.core.eligen.test_places import GOLDEN, NAMES, mask_region, read_golden
+from deig_pack.tests.host.eligen.helpers import (
+    FAMILIES,
+    OVERLAPPING,
+    calls_of,
+    dense_call,
+    oracle_places,
+)
 from deig_pack.tests.host.eligen.models import host_model
 
 # Of the result's size. The host's plain FLUX.1 lies 7e-6 (root mean square) from the reference without us.
@@ -97,6 +104,37 @@ def test_the_goldens_tell_regions_apart():
         out = "out_" if metadata["size"]["family"] == "flux" else "out_tanh_"
         assert difference(golden[out + "with"], golden[out + "without"])[0] > 1e-2
         assert difference(golden[out + "with"], golden[out + "only_0"])[0] > 1e-2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_full_width_equals_dense_recomputation(family):
+    """Cases without a golden: three overlapping, one thinner than a token, a picture that is not square."""
+    generator = torch.Generator().manual_seed(6)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator)
+
+    model = patch_model(host_model(family, 3072))
+    size, thin = (12, 24), Region("a thin line", (0.1, 1 / 96, 0.9, 2 / 96))
+    width = 4096 if family == "flux" else 3584
+    texts = [random(1, tokens, width) for tokens in (7, 12, 5, 9)]
+    run = Run(size, Clock(model.model.model_sampling))
+    kwargs = {"eligen": [EntitiesCond(run, Entities((*OVERLAPPING, thin), tuple(texts)))]}
+    if family == "flux":
+        kwargs |= {"y": random(1, 768), "guidance": torch.tensor([3.5])}
+    x = random(1, 16, *(() if family == "flux" else (1,)), *size)
+    with calls_of(model) as calls, torch.no_grad():
+        options = {"wrappers": {kind: {**by_key} for kind, by_key in model.wrappers.items()}}
+        options["cond_or_uncond"] = [0]
+        model.model.apply_model(
+            x, torch.tensor([0.6]), c_crossattn=random(1, 11, width), transformer_options=options, **kwargs
+        )
+    places = oracle_places((*OVERLAPPING, thin), size)
+    assert not places[3].any()
+    places[3, 1:11] = True  # the first row of tokens, from a tenth of the picture's width to nine tenths
+    expected = dense_call(model, calls[0], texts, places)
+    assert difference(calls[0]["out"], expected)[1] <= 1e-4
+    assert difference(dense_call(model, calls[0], texts, places.roll(1, 1)), expected)[1] > 1e-3
 
 
 def test_there_are_goldens_of_both_families():

@@ -1,0 +1,1 @@
+"""What EliGen costs in FLUX.1 and Qwen-Image."""

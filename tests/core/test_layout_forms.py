@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from deig_pack.deig_core.regions.layouts import fields, pairs, read_layout, write_layout
+from deig_pack.deig_core.regions.layouts import WRITABLE, fields, pairs, read_layout, write_layout
 from deig_pack.deig_core.regions.layouts.layout import Layout
 from deig_pack.deig_core.regions.layouts.run_length import MOST_PIXELS_IN_ALL
 from deig_pack.deig_core.regions.region import LEAST_SIDE, Mask, Region
@@ -168,6 +168,37 @@ def test_what_a_form_has_no_word_for_is_kept(form):
     assert cup.point == (0.5, 0.25) and cup.scribble is None
 
 
+@pytest.mark.parametrize(
+    "form", ["deig", "instancediffusion", "coco", "deig-bench", "mig-bench", "llm", "gemini"]
+)
+def test_null_is_as_if_it_were_not_there(form):
+    nulls = dict.fromkeys(("strength", "start_percent", "end_percent", "mask", "scribble", "point", "radius"))
+    if form in WRITABLE:
+        text = write_layout(Layout((Region("a cup", (0, 0, 0.5, 1)),)), form, WIDTH, HEIGHT)
+    else:
+        text = FORMS[form][2]([("a cup", [0, 0, 320, 480])])
+    data = json.loads(text.partition("```json")[2].partition("```")[0] or text)
+
+    def with_nulls(value):
+        if isinstance(value, list):
+            return [with_nulls(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        inner = {key: with_nulls(item) for key, item in value.items()}
+        return inner if fields.BOX_WORDS.isdisjoint(value) else inner | nulls
+
+    again = read_layout(json.dumps(with_nulls(data)), "auto", WIDTH, HEIGHT)
+    assert again.regions == read_layout(text, "auto", WIDTH, HEIGHT).regions
+
+
+def test_entries_like_the_canvas_under_another_name_are_not_taken_for_its():
+    """Without the canvas's own names around them they are read by the rules for a language model's."""
+    box = {"x": 0.25, "y": 0.25, "width": 0.5, "height": 0.5, "metadata": {}, "label": "a cup"}
+    assert read_layout(json.dumps({"objects": [box]})).regions == (Region("a cup", (0.25, 0.25, 0.75, 0.75)),)
+    with pytest.raises(ValueError, match="has no phrase"):
+        read_layout('{"objects": [{"desc": "a cup", "bbox": [100, 100, 200, 200]}]}')
+
+
 PAIRS = {
     "an apostrophe": "[('a man's hat', [16, 16, 32, 64]), ('the dogs' bowl', [16, 16, 32, 64])]",
     "curly quotes": "(“a man’s hat”, [16, 16, 32, 64]), (‘a dog’, [16, 16, 32, 64])",
@@ -212,6 +243,8 @@ UNCLEAR = {
     "a number after": f'{GOOD}, ("b", [5, 6, 70, 80], 0.9)',
     "no phrase": f"{GOOD}, (, [5, 6, 70, 80])",
     "no letters": f"{GOOD}, (12, [5, 6, 70, 80])",
+    "a line break without quotes": f"{GOOD}, (b\nand c, [5, 6, 70, 80])",
+    "a colon without quotes": f"{GOOD}, (b: [5, 6, 70, 80])",
     "an open quote": f'{GOOD}, ("b, [5, 6, 70, 80])',
     "no numbers": f'{GOOD}, ("b", [])',
     "no numbers before": f'("b", nowhere), {GOOD}',
@@ -335,7 +368,11 @@ def test_a_size_that_is_not_known_is_refused(text, told):
             '[{"label": "a", "box_2d": [0, 0, 1, 1], "mask": "data:image/png;base64,"}]',
             "mask is a picture as text",
         ),
-        ('[{"label": "a", "bbox_2d": [0, 0, 100, 100]}]', "Set the format: qwen-1000.*now 512 x 512"),
+        (
+            '[{"label": "a", "bbox_2d": [0, 0, 900, 1000]}]',
+            "in pixels .* or in 0 to 1000, and nothing here tells",
+        ),
+        ('[{"label": "a", "bbox_2d": [0, 0, 100, 100]}]', "Set the format of .*: qwen-1000.*now 512 x 512"),
         (
             '[{"label": "a", "bbox": [0, 0, 9, 9]}, {"label": "b", "bbox_2d": [0, 0, 100, 100]}]',
             "item.0..bbox_2d should be",

@@ -48,7 +48,7 @@ WRITABLE = tuple(WRITERS)
 
 # Beyond the largest benchmark file (1.4 million), and it keeps a file pasted by mistake from taking long.
 LONGEST_TEXT = 4_000_000
-# The JSON parser holds up the whole process while it makes objects; a benchmark's file has 20,000.
+# The JSON parser holds up the whole process while it makes objects; a benchmark's file has 9,000.
 MOST_BRACKETS = 200_000
 # No picture has such sides, and no number of more digits gets near arithmetic.
 LONGEST_SIDE = 1e9

@@ -44,8 +44,9 @@ def read_qwen(data: Any, width: float, height: float) -> Draft:
         return read_qwen_pixels(data, width, height)
     raise ValueError(
         "bbox_2d may be in pixels of the picture that the model saw, or in 0 to 1000, and nothing here tells which. "
-        "Set the format: qwen-1000 (Qwen2-VL, Qwen3-VL), or qwen-pixels (Qwen2.5-VL) with that picture's width and "
-        f"height, now {found.width:g} x {found.height:g}."
+        "Set the format of DEIG Regions From Text: qwen-1000 (Qwen2-VL, Qwen3-VL), or qwen-pixels (Qwen2.5-VL) with "
+        "the width and height of that picture, "
+        f"now {found.width:g} x {found.height:g}."
     )
 
 

@@ -247,10 +247,3 @@ def test_chained_mask_regions_are_seen(editor):
     editor.page.wait_for_timeout(500)
     assert np.abs(np.array(pixel(editor, (0.3, 0.3))) - before).max() > 30
     editor.screenshot("wired")
-
-
-def test_an_editor_that_was_removed_is_let_go(editor):
-    editor.build(512, 512)
-    editor.page.evaluate("window.kept = new WeakRef(document.querySelector('.deig-editor'))")
-    editor.page.evaluate("app.graph.remove(app.graph.findNodesByType('DEIG_RegionEditor')[0])")
-    assert editor.page.locator(".deig-canvas").count() == 0

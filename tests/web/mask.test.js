@@ -23,6 +23,14 @@ test("COCO's run lengths are read and written again", () => {
   assert.deepEqual(toGrid({ size: [2, 2], counts: [1, 2, 1] }).cells, new Uint8Array([0, 1, 1, 0]));
 });
 
+test("a mask stays what it is while its grid is painted on", () => {
+  const grid = emptyGrid({ width: 8, height: 8 });
+  fillBox(grid, [0, 0, 0.5, 0.5]);
+  const mask = toMask(grid);
+  fillBox(grid, [0, 0, 1, 1]);
+  assert.deepEqual(bounds(toGrid(mask)), [0, 0, 0.5, 0.5]);
+});
+
 test("broken masks are refused", () => {
   for (const mask of [null, {}, { size: [2], counts: "0" }, { size: [2, 2], counts: "~" }, { size: [2, 2], counts: [1, 1] }, { size: [2, 2], counts: [5, -1] }, { size: [1e9, 1e9], counts: [] }, { size: [2, 2], counts: "P" }]) {
     assert.throws(() => toGrid(mask), Error, JSON.stringify(mask));

@@ -14,8 +14,7 @@ these objects, made anew for each run.
 
 import logging
 from collections.abc import Iterator
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby
 
@@ -34,6 +33,7 @@ from ...deig_core.fusion.schedule import Schedule
 from ...deig_core.instance_diffusion.adapter import InstanceDiffusionAdapter
 from ...deig_core.instance_diffusion.grounding import InstanceGrounding, TokenRows, TokensOnLatent
 from ...deig_core.instance_diffusion.scale_u import ScaleUFactors
+from .clock import Clock
 
 KEY = "DEIG"
 COND = "deig"  # the name under which the host hands a GroundedCond back
@@ -64,7 +64,6 @@ class Run:
     model_sampling: torch.nn.Module
     members: tuple[int | None, ...] = (WHOLE,)
     contexts: torch.Tensor | None = None
-    _percents: dict = field(default_factory=dict)
     _warned: bool = False
 
     @cached_property
@@ -81,27 +80,12 @@ class Run:
         )
 
     @cached_property
-    def _clock(self) -> torch.nn.Module:
-        # On the device each of the many questions below would be waited for.
-        return deepcopy(self.model_sampling).cpu()
+    def _clock(self) -> Clock:
+        return Clock(self.model_sampling)
 
     def percent(self, sigma: float) -> float:
-        """Return the point of the schedule, 0 to 1, that a sigma stands for: percent_to_sigma backwards.
-
-        Where the run is not timed it is always 0.
-        """
-        if not self.is_timed:
-            return 0.0
-        if sigma not in self._percents:
-            low, high = 0.0, 1.0
-            for _ in range(32):
-                middle = (low + high) / 2
-                if float(self._clock.percent_to_sigma(middle)) >= sigma:
-                    low = middle
-                else:
-                    high = middle
-            self._percents[sigma] = low
-        return self._percents[sigma]
+        """Return the point of the schedule, 0 to 1, that a sigma stands for; where the run is not timed, always 0."""
+        return self._clock.percent(sigma) if self.is_timed else 0.0
 
     def check_shape(self, size: tuple[int, int], area: tuple[int, ...] | None):
         """Warn, once a run, when the model is called with another size than the entry's place has."""

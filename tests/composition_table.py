@@ -55,7 +55,7 @@ ROWS = (
         "ControlNet, T2I-Adapter",
         "The control network reads CLIP's text, runs no fusers, and adds exactly what it computed.",
         ("test_control::test_controlnet_*", "test_control::test_t2i_*"),
-        ("test_controlnet_adds_*",),
+        ("test_controlnet_*",),
     ),
     Row(
         "IP-Adapter's kind of patch (replaces cross-attention)",

@@ -75,17 +75,17 @@ def test_a_long_prompt_keeps_its_length(fast_model, fast_state):
         sample(model, positive=odd, negative=odd, size=SIZE)
 
 
-class DenseFreeU(DenseInstanceDiffusion):
-    """ScaleU, and then FreeU V2 (Si et al. 2024) on what the model as it was trained gives."""
+class DensePatched(DenseInstanceDiffusion):
+    """ScaleU, and then what another patch makes of what the model as it was trained gives."""
 
     def enter_decoder(self, number, hidden, skip):
         hidden, skip = super().enter_decoder(number, hidden, skip)
-        return self.freeu(hidden, skip)
+        return self.other(hidden, skip)
 
 
-@pytest.mark.parametrize("first", ["FreeU", "InstanceDiffusion"])
+@pytest.mark.parametrize("first", ["the other", "InstanceDiffusion"])
 def test_scale_u_comes_before_other_patches_of_the_decoder(fast_model, fast_state, first):
-    """Like FreeU V2's, this one measures what it is given, so that the order shows."""
+    """As FreeU V2 does, this one scales features by what they are, so that the order shows."""
 
     def measured(h, skip):
         return h * (1 + h.mean(1, keepdim=True).abs()), 0.5 * skip
@@ -94,7 +94,7 @@ def test_scale_u_comes_before_other_patches_of_the_decoder(fast_model, fast_stat
         return measured(h, skip)
 
     grounding = make_grounding(fast_state)
-    if first == "FreeU":
+    if first == "the other":
         model = fast_model.clone()
         model.set_model_output_block_patch(patch)
         model = apply(model, grounding)
@@ -102,8 +102,8 @@ def test_scale_u_comes_before_other_patches_of_the_decoder(fast_model, fast_stat
         model = apply(fast_model, grounding)
         model.set_model_output_block_patch(patch)
     call = second_step(model, SIZE)
-    dense = DenseFreeU(model.model.diffusion_model, fast_state)
-    dense.freeu = measured
+    dense = DensePatched(model.model.diffusion_model, fast_state)
+    dense.other = measured
     tokens = {0: dense_tokens(fast_state, grounding.regions), 1: dense_tokens(fast_state, ())}
     for row, entry in enumerate(call["entries"]):
         expected = dense(call["x"][row], call["timesteps"][row], call["context"][row], tokens[entry])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from deig_pack.tests.host.composition.helpers import (
     assert_only_positives_grounded,
+    differs,
     record_calls,
     small_sample,
 )
@@ -23,8 +24,8 @@ from deig_pack.tests.host.composition.test_batches import (  # noqa: F401
 )
 from deig_pack.tests.host.composition.test_control import (  # noqa: F401
     controlnet,
-    test_controlnet_adds_what_it_computed,
     test_ip_adapters_kind_of_patch,
+    with_control,
 )
 from deig_pack.tests.host.composition.test_inpainting import (  # noqa: F401
     test_differential_diffusion,
@@ -53,6 +54,14 @@ from deig_pack.tests.host.composition.test_weights import (  # noqa: F401
     test_lora_on_the_model,
 )
 from deig_pack.tests.host.test_patch import difference
+
+
+def test_controlnet_both_effects_are_there(fast_model, grounded, grounded_result, controlnet):  # noqa: F811
+    """What it adds goes through ScaleU, as the rest of the skip connection does."""
+    conds = with_control(controlnet, strength=0.5)
+    both, calls = record_calls(grounded, lambda model: small_sample(model, *conds))
+    assert_only_positives_grounded(calls)
+    assert differs(both, grounded_result) and differs(both, small_sample(fast_model, *conds))
 
 
 def test_positive_and_negative_in_separate_calls(grounded, monkeypatch):

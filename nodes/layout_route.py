@@ -13,9 +13,10 @@ from aiohttp import web
 from ..deig_core.regions.layouts import fields, read_layout, write_layout
 
 # Room for thousands of regions. Python parses JSON in one go, during which nothing else in the process runs, so what
-# the server takes from a stranger is less than what a node reads.
+# the server takes from a stranger is less than what a node reads; and many objects made at once set off the garbage
+# collector, which goes through all that the server holds.
 LONGEST_BODY = 1 << 20
-MOST_BRACKETS = 50_000
+MOST_BRACKETS = 20_000
 
 UTF_8 = ("utf-8", "utf8", "us-ascii", "ascii")
 

@@ -64,6 +64,11 @@ ROWS = (
         ("test_ip_adapters_*",),
     ),
     Row(
+        "A picture in one region, by DEIG Regions To Masks and such a patch",
+        "Both effects are there, and an empty mask is the model without the picture.",
+        ("test_regional::*",),
+    ),
+    Row(
         "Set Area, Set Area with Percentage, Set Mask, Combine, Concat, Average, Set Timestep Range",
         "Boxes land where they were drawn, also on a crop; negatives have no instances.",
         ("test_areas::*",),

@@ -25,7 +25,8 @@ IDS = {
     "DEIG_LoadAdapter", "DEIG_LoadTextEncoder", "DEIG_BoxRegion", "DEIG_MaskRegion", "DEIG_RegionEditor",
     "DEIG_RegionsFromText", "DEIG_RegionsToText", "DEIG_PreviewRegions", "DEIG_EncodeRegions", "DEIG_EncodePrompt",
     "DEIG_RefineInstances", "DEIG_ApplyToModel", "DEIG_MultiInstanceSampling",
-    "DEIG_LoadEliGenLoRA", "DEIG_EliGen",
+    "DEIG_LoadEliGenLoRA", "DEIG_EliGen", "DEIG_RegionsFromBoxes", "DEIG_RegionsToBoxes", "DEIG_RegionsToMasks",
+    "DEIG_DescribeRegions",
 }  # fmt: skip
 
 

@@ -79,7 +79,8 @@ class TensorFile:
         self._account(name, window)
         if not window.count:
             return torch.empty(window.shape, dtype=dtype or window.dtype)
-        numbers = self.opened.read_numbers(window.position, window.reach).view(window.dtype)
+        cast = dtype is not None and dtype != window.dtype
+        numbers = self.opened.read_numbers(window.position, window.reach, passing=cast).view(window.dtype)
         # In this order: a change of type keeps the order of axes in memory.
         return numbers.as_strided(window.shape, window.stride).to(dtype or window.dtype).contiguous()
 

@@ -4,6 +4,7 @@ A file is opened once for a load and read by copying. What was opened stays what
 meanwhile, and a file that shrinks is an error; a mapped one would end the process (SIGBUS).
 """
 
+import mmap
 import os
 import weakref
 from dataclasses import dataclass
@@ -72,11 +73,19 @@ class OpenFile:
         """Read `count` bytes, or as many as there are from there to the end."""
         return bytes(self._fill(position, bytearray(min(count, max(self.size - position, 0)))))
 
-    def read_numbers(self, position: int, count: int) -> torch.Tensor:
-        """Read `count` bytes, (count,), uint8."""
+    def read_numbers(self, position: int, count: int, passing: bool = False) -> torch.Tensor:
+        """Read `count` bytes, (count,), uint8.
+
+        Args:
+            passing: they are needed for a moment only; their memory goes back to the system when they go. From
+                torch's own it would come in pieces between tensors that stay, and be kept.
+        """
         if position + count > self.size:
             raise ValueError(f"{self.path} ends before byte {position + count}. {DOWNLOAD_AGAIN}")
-        numbers = torch.empty(count, dtype=torch.uint8)
+        if passing:
+            numbers = torch.frombuffer(mmap.mmap(-1, count), dtype=torch.uint8)
+        else:
+            numbers = torch.empty(count, dtype=torch.uint8)
         self._fill(position, numbers.numpy())
         return numbers
 

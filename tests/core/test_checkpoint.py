@@ -624,7 +624,7 @@ print(converted - before, peak() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 @pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_memory_is_the_adapters_own_and_not_the_files(tmp_path, form):
-    # 400 MB of UNet, 200 MB of adapter that become 100 MB; tests/measure_checkpoint.py does it at full size.
+    # 400 MB of UNet, 200 MB of adapter that become 100 MB; bench/checkpoint_memory.py does it at full size.
     unet = {f"input_blocks.{i}.0.weight": torch.ones(25, 1_000_000) for i in range(4)}
     adapter = {f"IDE.layer.{i}.weight": torch.ones(5, 1_000_000) for i in range(10)}
     path = save(unet | adapter, tmp_path / "model.pth", form)

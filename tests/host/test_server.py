@@ -174,6 +174,12 @@ HARD_TO_READ = {
 }
 
 
+def time_of_an_answer(server) -> float:
+    before = time.monotonic()
+    server.get("/system_stats")
+    return time.monotonic() - before
+
+
 def longest_answer(server, name, body, headers=None):
     """The longest time, in seconds, that another route takes while the server reads a body; and its status."""
     request = urllib.request.Request(f"http://{server.address}/deig/read_layout", body, headers or {})
@@ -191,9 +197,7 @@ def longest_answer(server, name, body, headers=None):
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(asked)
         while not asking.done() or not times:
-            before = time.monotonic()
-            server.get("/system_stats")
-            times.append(time.monotonic() - before)
+            times.append(time_of_an_answer(server))
         print(
             f"{name}: {len(body)} bytes, answered {asking.result()}; another route took {max(times):.3f} s at most"
         )
@@ -202,8 +206,10 @@ def longest_answer(server, name, body, headers=None):
 
 @pytest.mark.parametrize("name", HARD_TO_READ)
 def test_reading_a_layout_holds_nobody_up(comfy_server, name):
+    calm = max(time_of_an_answer(comfy_server) for _ in range(10))
     waited, status = longest_answer(comfy_server, name, HARD_TO_READ[name])
-    assert waited <= 1
+    # A second where nothing else runs; as many times longer where the machine has other work.
+    assert waited <= max(1, 20 * calm)
     assert status in (200, 400) or (name in ("too long", "more than fits") and status == "hung up")
 
 

@@ -28,6 +28,8 @@ DOCS, HELP = PACK / "docs", PACK / "web" / "docs"
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 420, 82  # pixels; of 100. A template's card shows about half of it
 HELP_WIDTH = 560
 COLOURS = 128  # of a palette: drawings have few, and take a third of the space
+SIZED = ("EmptyLatentImage", "DEIG_RegionEditor")
+LEFT_OUT = ("background", "incoming")  # inputs of the editor
 SHOWN = "shown"  # the node whose picture is wanted
 
 
@@ -48,16 +50,16 @@ def behind(prompt: Prompt, value: Any) -> Prompt:
 def layout_graph(prompt: Prompt) -> Prompt:
     """Of a workflow's graph what leads to its regions, and a drawing of them: it runs without any model.
 
-    The regions are those that the workflow previews; without a preview, the last ones that it uses. The picture that
-    an editor draws over is left out: it changes nothing in them.
+    The regions are those that the workflow previews; without a preview, the last ones that it uses. What an editor
+    draws over changes nothing in them, and what a model hands to it is not there without the model: both are left out.
     """
     prompt = {
-        name: one | {"inputs": {key: value for key, value in one["inputs"].items() if key != "background"}}
+        name: one | {"inputs": {key: value for key, value in one["inputs"].items() if key not in LEFT_OUT}}
         for name, one in prompt.items()
     }
     users = [one for one in prompt.values() if "regions" in one["inputs"] and "phrase" not in one["inputs"]]
     previews = [one for one in users if one["class_type"] == "DEIG_PreviewRegions"]
-    sizes = previews or [one for one in prompt.values() if one["class_type"] == "EmptyLatentImage"]
+    sizes = previews or [one for one in prompt.values() if one["class_type"] in SIZED]
     shown = (previews or users)[-1]["inputs"]["regions"]
     width, height = (sizes[0]["inputs"][side] for side in ("width", "height"))
     graph: Prompt = {}

@@ -7,6 +7,7 @@ import numpy as np
 
 from small_model.scenes import Scene, deal, off_grid
 
+from ..bars import Bar, Ruling
 from .judge import Judgement, Verdict
 
 FULL, NO_DEIG, NO_INSTANCES, NO_MASK = "full", "no DEIG", "no instances", "no mask"
@@ -133,24 +134,12 @@ def results_of(painted: Sequence[Painted]) -> Results:
     }
 
 
-@dataclass(frozen=True)
-class Bar:
-    """What was asked for, what was measured, and whether it is met."""
-
-    what: str
-    wanted: str
-    measured: str
-    met: bool
-
-
 def bars_of(results: Results) -> list[Bar]:
     """Hold the figures against what the model was to reach."""
     full, same, no_mask = (results[name] for name in (FULL, SAME, NO_MASK))
     prompt_alone = max(results[name][ALL].colour for name in (NO_INSTANCES, NO_DEIG))
 
-    def at_least(what: str, value: float, wanted: float) -> Bar:
-        return Bar(what, f">= {wanted:g}", f"{value:.3f}", value >= wanted)
-
+    at_least = Bar.at_least
     points = 100 * (same[ALL].colour - prompt_alone)
     leaks = [100 * figures[ALL].leak_inside for figures in (same, no_mask)]
     return [
@@ -163,13 +152,13 @@ def bars_of(results: Results) -> list[Bar]:
             "without DEIG or instances, colour in its box",
             "40 points lower",
             f"{100 * prompt_alone:.1f} %, {points:.1f} points lower",
-            points >= 40,
+            Ruling.of(points >= 40),
         ),
         Bar(
             "without the mask, leakage inside",
             "at least twice",
             f"{leaks[1]:.1f} % instead of {leaks[0]:.1f} %",
-            leaks[1] >= 2 * max(leaks[0], 0.5),
+            Ruling.of(leaks[1] >= 2 * max(leaks[0], 0.5)),
         ),
     ]
 

@@ -1,4 +1,5 @@
-"""Random weights for models of given shapes: drawn from a seed, so that the same call gives the same tensors."""
+"""Random weights for models of given shapes, and what they are told: drawn from a seed, so that the same call gives
+the same tensors."""
 
 import math
 from pathlib import Path
@@ -39,6 +40,11 @@ def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torc
         queries_and_keys = 2 * shape[0] // 3
         weight[:queries_and_keys] *= QK_GAIN
     return weight
+
+
+def clip_conditioning(seed: int, **options) -> list:
+    """One entry of SD1.x' CLIP conditioning, as far as a sampler can tell; `options` go with it."""
+    return [[torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(seed)), options]]
 
 
 def save_state(path: Path, state: State, dtype: torch.dtype = torch.float32) -> Path:

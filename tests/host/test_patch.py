@@ -30,6 +30,8 @@ from deig_pack.tests.core.oracle import dense_attention, dense_feed_forward, den
 from deig_pack.tests.host.kept import kept
 from deig_pack.tests.pretend import GPU, Copies, pretended_gpu, put_on_gpu
 
+from bench.random_weights import clip_conditioning as clip
+
 TEXT_WIDTH = 64
 ENCODER = "a small encoder"
 REGIONS = (
@@ -65,12 +67,6 @@ def adapter_patcher(adapter) -> ModelPatcher:
 def apply(model, grounding, **schedule):
     """Return the model with DEIG, as DEIG_ApplyToModel does."""
     return patch_model(model, adapter_patcher(grounding.adapter), grounding, Schedule(**schedule))
-
-
-def clip(seed, **options):
-    """CLIP conditioning of one entry, as far as a sampler can tell."""
-    context = torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(seed))
-    return [[context, options]]
 
 
 def t5(phrase, seed=7, text=None):

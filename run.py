@@ -561,8 +561,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "bench",
         help="measure what DEIG costs; with --quality, how well the small model paints",
         description="Measures time and memory of full-size models with random weights, against the plain model and "
-        "what DEIG replaces, in the first ComfyUI found: about 30 minutes on two CPU cores. Further arguments go to "
-        "the benchmark: --rounds 1 --size 512x512 takes a third of that.",
+        "what DEIG replaces, in the first ComfyUI found: cases take turns, pair by pair, until the spread of their "
+        "ratio tells, or it says that it cannot be told here. About two hours on two quiet CPU cores. Further "
+        "arguments go to the benchmark: --quick takes about a minute, --size 512x512 half of the time, --way GLIGEN "
+        "asks only about that way of painting, --one-thread counts CPU seconds, for a machine that is busy; --pairs, "
+        "--dtype and --only-pairs are said by python -m bench.speed.run --help.",
     )
     bench_parser.add_argument(
         "--quality", action="store_true", help="paint held-out layouts with the small model and judge them"

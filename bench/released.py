@@ -1,6 +1,7 @@
 """The names and shapes of the released checkpoint's adapter, and of something as large as the UNet beside it."""
 
 import math
+from collections.abc import Mapping
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -14,9 +15,10 @@ PARAMETERS = 297_147_296
 UNET_PARAMETERS = 859_520_964
 
 
-def adapter_shapes() -> Shapes:
+def adapter_shapes(fuser_widths: Mapping[str, int] = FUSER_WIDTHS) -> Shapes:
+    """Names and shapes of an adapter with a fuser for each of these blocks; the released one's if not given."""
     shapes: Shapes = {}
-    for block, width in FUSER_WIDTHS.items():
+    for block, width in fuser_widths.items():
         shapes |= fuser(f"{block}.transformer_blocks.0.fuser", width)
     shapes |= {"position_net.null_positive_feature": (768,), "position_net.null_position_feature": (64,)}
     for layer, out, into in ((0, 512, 832), (2, 512, 512), (4, 768, 512)):

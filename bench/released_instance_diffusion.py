@@ -1,17 +1,25 @@
 """The names and shapes of the released checkpoint's adapter, written out from its sizes."""
 
+from collections.abc import Mapping, Sequence
+
 from .released import FUSER_WIDTHS, Shapes, fuser, linear
 
 PARAMETERS = {"fuser": 208.0e6, "position_net": 160.8e6, "scaleu": 11532}
 SCALE_U_WIDTHS = (1280,) * 7 + (640,) * 3 + (320,) * 2
 
 
-def adapter_shapes(hidden=3072, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768)) -> Shapes:
+def adapter_shapes(
+    hidden=3072,
+    depths=(3, 3, 9, 3),
+    widths=(96, 192, 384, 768),
+    fuser_widths: Mapping[str, int] = FUSER_WIDTHS,
+    scale_u_widths: Sequence[int] = SCALE_U_WIDTHS,
+) -> Shapes:
     """All 513 tensors; smaller ones on request, of which the last width and the tokens' stay."""
     shapes: Shapes = {}
-    for block, width in FUSER_WIDTHS.items():
+    for block, width in fuser_widths.items():
         shapes |= fuser(f"{block}.transformer_blocks.0.fuser", width)
-    for block, width in enumerate(SCALE_U_WIDTHS):
+    for block, width in enumerate(scale_u_widths):
         shapes |= {f"scaleu_b_{block}": (width,), f"scaleu_s_{block}": (1,)}
     own = uni_fusion_shapes(hidden, depths, widths)
     return shapes | {f"position_net.{name}": shape for name, shape in own.items()}

@@ -1,7 +1,10 @@
 """The ways of painting instances that are compared, each ready for the host's sampler."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from statistics import median
 
 import comfy.sample
 import torch
@@ -11,13 +14,28 @@ from deig_pack.deig_core.fusion.schedule import Schedule
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.host.unet import COND, patch_model
 
+from bench.random_weights import clip_conditioning
+
 from . import models
 from .dense import patch_dense
-from .measure import Measured, measuring
+from .measure import timing
+from .pairs import CaseName
+from .questions import (
+    AREA_COUNT,
+    AREAS,
+    COUNTS,
+    DEIG,
+    DENSE,
+    DENSE_COUNT,
+    DENSE_FUSED,
+    GLIGEN,
+    INSTANCE_DIFFUSION,
+    MASKS,
+    PLAIN,
+)
 
-PLAIN, DEIG, GLIGEN, AREAS, MASKS = "plain", "DEIG", "GLIGEN", "areas", "masks"
-INSTANCE_DIFFUSION = "InstanceDiffusion"
-DENSE, DENSE_FUSED = "dense", "dense, fused kernel"
+Meter = Callable[[torch.device], AbstractContextManager]
+Size = tuple[int, int]  # rows and columns of a latent
 
 
 @dataclass(eq=False)
@@ -25,44 +43,27 @@ class Case:
     """One way of painting a number of instances.
 
     Args:
-        way: its name.
-        count: how many instances.
         model: the host's ModelPatcher.
         positive, negative: conditioning.
-        calls: what was measured; the first run, in which tokens are computed, is left out.
+        size: of the latent, in cells.
     """
 
-    way: str
-    count: int
     model: object
     positive: list
     negative: list
-    calls: Measured = field(default_factory=Measured)
+    size: Size
 
-    @property
-    def seconds(self) -> float:
-        return min(self.calls.seconds)
-
-    @property
-    def peak(self) -> int | None:
-        peaks = [peak for peak in self.calls.peak if peak is not None]
-        return min(peaks) if peaks else None
-
-    def __str__(self) -> str:
-        return f"{self.way}, N = {self.count}" if self.count else self.way
-
-    def call(
-        self, latent_size: tuple[int, int], seed: int = 0, steps: int = 1, into: Measured | None = None
-    ) -> torch.Tensor:
-        """Sample, measuring each denoising of positive and negative together, and return the latent."""
+    def call(self, seed: int = 0, steps: int = 1, meter: Meter | None = None) -> torch.Tensor:
+        """Sample, and return the latent; each denoising of positive and negative together runs in a `meter`."""
         model = self.model.clone()
 
-        def timed(executor, *args, **kwargs):
-            with measuring(Measured() if into is None else into, model.load_device):
+        def metered(executor, *args, **kwargs):
+            with meter(model.load_device):
                 return executor(*args, **kwargs)
 
-        model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "bench", timed)
-        latent = torch.zeros(1, 4, *latent_size)
+        if meter is not None:
+            model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "bench", metered)
+        latent = torch.zeros(1, 4, *self.size)
         noise = comfy.sample.prepare_noise(latent, seed)
         return comfy.sample.sample(
             model,
@@ -77,35 +78,46 @@ class Case:
             disable_pbar=True,
         )
 
+    def seconds(self, steps: int = 1) -> float:
+        """Sample, and return the seconds of a step: the median of all but the first, or of the only one."""
+        found = []
+        self.call(steps=steps, meter=partial(timing, found))
+        return median(found[1:] or found)
+
 
 class Models:
-    """Full-size models of one precision, all with the same weights where they have the same names."""
+    """Models of one precision, all with the same weights where they have the same names.
 
-    def __init__(self, dtype: torch.dtype):
-        self.unet = models.full_unet(dtype)
-        state = models.adapter_state(dtype)
-        self.refiner, self.adapter = models.full_adapter(state)
-        self.gligen = models.full_gligen(state, dtype)
-        self.instances, self.instances_adapter = models.full_instance_diffusion(state, dtype)
+    Args:
+        config: of the UNet, one of `models`.
+    """
+
+    def __init__(self, dtype: torch.dtype, config: dict = models.SD15):
+        self.dtype = dtype
+        self.unet = models.random_unet(config, dtype)
+        self._state = models.adapter_state(dtype, models.fuser_widths(self.unet))
+        self.refiner, self.adapter = models.random_adapter(self._state)
+
+    @cached_property
+    def gligen(self):
+        return models.random_gligen(self._state, self.dtype)
+
+    @cached_property
+    def instance_diffusion(self):
+        """The adapter and its patcher."""
+        return models.random_instance_diffusion(self._state, self.unet, self.dtype)
 
 
-def plain(on: Models) -> Case:
-    return Case(PLAIN, 0, on.unet, models.conditioning(1), models.conditioning(2))
+def plain(on: Models, size: Size) -> Case:
+    return Case(on.unet, clip_conditioning(1), clip_conditioning(2), size)
 
 
-def deig(on: Models, count: int) -> Case:
+def deig(on: Models, size: Size, count: int) -> Case:
     """DEIG as it is; with no instances the fusers run as they do for a negative."""
     patched = patch_model(on.unet, on.adapter, models.grounding(on.refiner, max(count, 1)), Schedule())
     if not count:
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "bench none", _without_instances)
-    return Case(DEIG, count, patched, plain(on).positive, plain(on).negative)
-
-
-def instance_diffusion(on: Models, count: int) -> Case:
-    """InstanceDiffusion on the same boxes; negatives run the fusers with null tokens."""
-    grounding = models.instance_grounding(on.instances, count)
-    patched = patch_model(on.unet, on.instances_adapter, grounding, Schedule())
-    return Case(INSTANCE_DIFFUSION, count, patched, plain(on).positive, plain(on).negative)
+    return replace(plain(on, size), model=patched)
 
 
 def _without_instances(executor, *args, **kwargs):
@@ -115,63 +127,71 @@ def _without_instances(executor, *args, **kwargs):
     return executor(*args, **kwargs)
 
 
-def dense(on: Models, count: int, fused_kernel: bool) -> Case:
+def instance_diffusion(on: Models, size: Size, count: int) -> Case:
+    """InstanceDiffusion on the same boxes; negatives run the fusers with null tokens."""
+    adapter, patcher = on.instance_diffusion
+    patched = patch_model(on.unet, patcher, models.instance_grounding(adapter, count), Schedule())
+    return replace(plain(on, size), model=patched)
+
+
+def dense(on: Models, size: Size, count: int, fused_kernel: bool) -> Case:
     patched = patch_dense(on.unet, on.adapter, models.grounding(on.refiner, count), fused_kernel)
-    return Case(
-        DENSE_FUSED if fused_kernel else DENSE, count, patched, plain(on).positive, plain(on).negative
-    )
+    return replace(plain(on, size), model=patched)
 
 
-def gligen(on: Models, count: int, latent_size: tuple[int, int]) -> Case:
+def gligen(on: Models, size: Size, count: int) -> Case:
     boxes = [
-        (models.conditioning(10 + number)[0][0][:, 0], *_cells(region, latent_size))
+        (clip_conditioning(10 + number)[0][0][:, 0], *_cells(region, size))
         for number, region in enumerate(models.layout(count))
     ]
-    positive = models.conditioning(1, gligen=("position", on.gligen, boxes))
-    return Case(GLIGEN, count, on.unet, positive, plain(on).negative)
+    return replace(plain(on, size), positive=clip_conditioning(1, gligen=("position", on.gligen, boxes)))
 
 
-def areas(on: Models, count: int) -> Case:
+def areas(on: Models, size: Size, count: int) -> Case:
     """The prompt for the whole, and one for each box: ConditioningSetAreaPercentage and ConditioningCombine."""
-    entries = plain(on).positive
+    case = plain(on, size)
     for number, region in enumerate(models.layout(count)):
         x0, y0, x1, y1 = region.box
         area = ("percentage", y1 - y0, x1 - x0, y0, x0)
-        entries += models.conditioning(10 + number, area=area, strength=1.0, set_area_to_bounds=False)
-    return Case(AREAS, count, on.unet, entries, plain(on).negative)
+        case.positive.extend(
+            clip_conditioning(10 + number, area=area, strength=1.0, set_area_to_bounds=False)
+        )
+    return case
 
 
-def masks(on: Models, count: int, latent_size: tuple[int, int]) -> Case:
+def masks(on: Models, size: Size, count: int) -> Case:
     """The same with ConditioningSetMask, "set_cond_area" at its default: each entry runs on the whole picture."""
-    entries = plain(on).positive
+    case = plain(on, size)
     for number, region in enumerate(models.layout(count)):
-        height, width, y, x = _cells(region, latent_size)
-        mask = torch.zeros(1, *latent_size)
+        height, width, y, x = _cells(region, size)
+        mask = torch.zeros(1, *size)
         mask[:, y : y + height, x : x + width] = 1
-        entries += models.conditioning(10 + number, mask=mask, mask_strength=1.0, set_area_to_bounds=False)
-    return Case(MASKS, count, on.unet, entries, plain(on).negative)
+        case.positive.extend(
+            clip_conditioning(10 + number, mask=mask, mask_strength=1.0, set_area_to_bounds=False)
+        )
+    return case
 
 
-def _cells(region: Region, latent_size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _cells(region: Region, size: Size) -> tuple[int, int, int, int]:
     """Height, width, y and x of a box in cells of the latent."""
     x0, y0, x1, y1 = region.box
-    rows, columns = latent_size
+    rows, columns = size
     top, left = round(y0 * rows), round(x0 * columns)
     return round(y1 * rows) - top, round(x1 * columns) - left, top, left
 
 
-def all_cases(
-    on: Models, latent_size: tuple[int, int], counts: Sequence[int], dense_count: int, area_count: int
-) -> Iterator[Case]:
-    yield plain(on)
-    for count in sorted({0, dense_count, *counts}):
-        yield deig(on, count)
-    for count in counts:
-        yield instance_diffusion(on, count)
-    yield dense(on, dense_count, fused_kernel=False)
-    yield dense(on, dense_count, fused_kernel=True)
-    for count in counts:
-        yield gligen(on, count, latent_size)
-    for count in counts:
-        yield areas(on, count)
-    yield masks(on, area_count, latent_size)
+def makers(on: Models, size: Size) -> dict[CaseName, Callable[[], Case]]:
+    """Return what makes each case that `questions` asks about."""
+    return {
+        CaseName(PLAIN): partial(plain, on, size),
+        **{CaseName(DEIG, count): partial(deig, on, size, count) for count in {0, DENSE_COUNT, *COUNTS}},
+        **{
+            CaseName(INSTANCE_DIFFUSION, count): partial(instance_diffusion, on, size, count)
+            for count in COUNTS
+        },
+        CaseName(DENSE, DENSE_COUNT): partial(dense, on, size, DENSE_COUNT, fused_kernel=False),
+        CaseName(DENSE_FUSED, DENSE_COUNT): partial(dense, on, size, DENSE_COUNT, fused_kernel=True),
+        **{CaseName(GLIGEN, count): partial(gligen, on, size, count) for count in COUNTS},
+        **{CaseName(AREAS, count): partial(areas, on, size, count) for count in COUNTS},
+        CaseName(MASKS, AREA_COUNT): partial(masks, on, size, AREA_COUNT),
+    }

@@ -7,6 +7,7 @@ weights, so that small models are as short of room as large ones.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 from unittest import mock
 
@@ -16,7 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
 from .cases import Case
-from .measure import Measured
+from .measure import Measured, measuring
 
 OFFLOAD = torch.device("cpu")
 
@@ -68,14 +69,13 @@ def low_memory(mode: Mode, budget: int) -> Iterator[None]:
 
 
 def measure_low_memory(
-    make_case: Callable[[], Case], parts: dict[str, ModelPatcher], latent_size: tuple[int, int], budget: int
+    make_case: Callable[[], Case], parts: dict[str, ModelPatcher], budget: int
 ) -> dict[str, dict[str, float | None]]:
     """Make and paint one call in every mode.
 
     Args:
         make_case: called in each mode; it has the text encoder loaded, as reading phrases does.
         parts: the models of which to say how much lies on the device; they are told that device here.
-        latent_size: rows and columns.
         budget: bytes that are free on the device in all modes but the first.
 
     Returns:
@@ -98,7 +98,7 @@ def measure_low_memory(
         with low_memory(mode, budget):
             case = make_case()
             case.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "look", look)
-            pictures.append(case.call(latent_size, into=measured))
+            pictures.append(case.call(meter=partial(measuring, measured)))
         added = measured.peak[0]
         difference = (pictures[-1] - pictures[0]).abs().max() / pictures[0].abs().max()
         difference = difference.nan_to_num(nan=torch.inf)  # of NaN and 0 Python's max takes the first

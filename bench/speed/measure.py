@@ -21,27 +21,34 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     peak: list[int | None] = field(default_factory=list)
 
-    def add(self, other: "Measured", first: int = 0):
-        """Add another's calls, from its `first` on."""
-        self.seconds += other.seconds[first:]
-        self.peak += other.peak[first:]
-
 
 @contextmanager
-def measuring(into: Measured, device: torch.device) -> Iterator[None]:
-    """Measure what runs inside, to the end of its work on the device."""
-    before = _start_peak(device)
+def timing(seconds: list[float], device: torch.device) -> Iterator[None]:
+    """Time what runs inside, to the end of its work on the device.
+
+    Where torch has one thread, its CPU seconds count: the same as a clock's, but for the time in which something
+    else had the core.
+    """
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         yield
         end.record()
         end.synchronize()
-        into.seconds.append(start.elapsed_time(end) / 1000)
+        seconds.append(start.elapsed_time(end) / 1000)
     else:
-        start = time.perf_counter()
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+        start = clock()
         yield
-        into.seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
+
+
+@contextmanager
+def measuring(into: Measured, device: torch.device) -> Iterator[None]:
+    """Measure what runs inside: time, and memory at its peak. To see a peak slows a call down a little."""
+    before = _start_peak(device)
+    with timing(into.seconds, device):
+        yield
     into.peak.append(_end_peak(device, before))
 
 

@@ -1,4 +1,7 @@
-"""Models of Stable Diffusion 1.5's and DEIG's full sizes with random weights, and what they are told."""
+"""Models of Stable Diffusion 1.5's and DEIG's sizes with random weights, and what they are told."""
+
+import re
+from collections.abc import Mapping
 
 import comfy.gligen
 import comfy.model_detection
@@ -16,7 +19,7 @@ from deig_pack.deig_core.regions.region import Region, Regions
 
 from bench import released_instance_diffusion
 from bench.random_weights import State, draw_weights
-from bench.released import adapter_shapes
+from bench.released import FUSER_WIDTHS, adapter_shapes
 
 SD15 = {
     "image_size": 32,
@@ -37,6 +40,13 @@ SD15 = {
     "use_temporal_resblock": False,
     "legacy": False,
 }
+# Its two upper levels, as wide as ever, of one block each: 105 M parameters. Soon made, and soon run.
+SHALLOW = SD15 | {
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 2],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+}
 TEXT_WIDTH, TEXT_TOKENS = 2048, 128
 ENCODER = "random features"
 
@@ -48,9 +58,9 @@ def patcher_of(module: torch.nn.Module) -> ModelPatcher:
     )
 
 
-def full_unet(dtype: torch.dtype) -> ModelPatcher:
-    """The host's own model of SD1.5: 860 M parameters."""
-    config = comfy.model_detection.model_config_from_unet_config({**SD15, "dtype": dtype})
+def random_unet(config: dict, dtype: torch.dtype) -> ModelPatcher:
+    """The host's own model of a UNet; of SD15, with 860 M parameters."""
+    config = comfy.model_detection.model_config_from_unet_config({**config, "dtype": dtype})
     config.set_inference_dtype(dtype, None)
     model = config.get_model({}, "").eval()
     unet = model.diffusion_model
@@ -59,21 +69,37 @@ def full_unet(dtype: torch.dtype) -> ModelPatcher:
     return patcher_of(model.requires_grad_(False))
 
 
-def adapter_state(dtype: torch.dtype) -> State:
-    """Weights under the released checkpoint's names: 297 M parameters."""
-    return {name: tensor.to(dtype) for name, tensor in draw_weights(adapter_shapes(), seed=1).items()}
+def fuser_widths(unet: ModelPatcher) -> dict[str, int]:
+    """Where a UNet has transformers, and how wide they are: `input_blocks.1.1` -> 320."""
+    norm = re.compile(r"^(.+)\.transformer_blocks\.0\.norm1\.weight$")
+    state = unet.model.diffusion_model.state_dict()
+    return {found[1]: len(tensor) for name, tensor in state.items() if (found := norm.match(name))}
 
 
-def full_adapter(state: State) -> tuple[Refiner, ModelPatcher]:
+def decoder_widths(unet: ModelPatcher) -> tuple[int, ...]:
+    """How wide the features are that enter each block of a UNet's decoder, without what is joined to them."""
+    weight = re.compile(r"^(?:middle_block\.2|output_blocks\.\d+\.0)\.out_layers\.3\.weight$")
+    state = unet.model.diffusion_model.state_dict()
+    return tuple(len(tensor) for name, tensor in state.items() if weight.match(name))[:-1]
+
+
+def adapter_state(dtype: torch.dtype, widths: Mapping[str, int] = FUSER_WIDTHS) -> State:
+    """Weights under the released checkpoint's names; with all its fusers, 297 M parameters."""
+    return {name: tensor.to(dtype) for name, tensor in draw_weights(adapter_shapes(widths), seed=1).items()}
+
+
+def random_adapter(state: State) -> tuple[Refiner, ModelPatcher]:
     adapter = load_adapter(state, operations=comfy.ops.manual_cast)
     return Refiner(adapter), patcher_of(adapter)
 
 
-def full_instance_diffusion(
-    state: State, dtype: torch.dtype
+def random_instance_diffusion(
+    state: State, unet: ModelPatcher, dtype: torch.dtype
 ) -> tuple[InstanceDiffusionAdapter, ModelPatcher]:
-    """InstanceDiffusion's adapter: 369 M parameters. Its fusers have the very weights of DEIG's."""
-    shapes = released_instance_diffusion.adapter_shapes()
+    """InstanceDiffusion's adapter; of SD15, with 369 M parameters. Its fusers have the very weights of DEIG's."""
+    shapes = released_instance_diffusion.adapter_shapes(
+        fuser_widths=fuser_widths(unet), scale_u_widths=decoder_widths(unet)
+    )
     own = {name: shape for name, shape in shapes.items() if name not in state or ".fuser." not in name}
     drawn = {name: tensor.to(dtype) for name, tensor in draw_weights(own, seed=3).items()}
     adapter = load_instance_diffusion(
@@ -82,7 +108,7 @@ def full_instance_diffusion(
     return adapter, patcher_of(adapter)
 
 
-def full_gligen(state: State, dtype: torch.dtype) -> ModelPatcher:
+def random_gligen(state: State, dtype: torch.dtype) -> ModelPatcher:
     """The host's GLIGEN. Its weights have the names and shapes of DEIG's, so it gets the very same."""
     return patcher_of(comfy.gligen.load_gligen(state).to(dtype).requires_grad_(False))
 
@@ -119,8 +145,3 @@ def instance_grounding(adapter: InstanceDiffusionAdapter, count: int) -> Instanc
         phrases, torch.randn(count, 768, generator=random), torch.randn(count, 77, 768, generator=random)
     )
     return InstanceGrounding(adapter, Instances(regions, text))
-
-
-def conditioning(seed: int, **options) -> list:
-    """One entry of CLIP conditioning, as far as a sampler can tell."""
-    return [[torch.randn(1, 77, 768, generator=torch.Generator().manual_seed(seed)), options]]

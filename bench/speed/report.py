@@ -1,6 +1,5 @@
 """The benchmark's results as tables on screen and as curves."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 GB = 1e9
@@ -9,44 +8,32 @@ COLOURS = {"DEIG": "#d55e00", "GLIGEN": "#0072b2", "areas": "#009e73"}
 DENSE_COLOURS = {"dense": "#cc79a7", "dense, fused kernel": "#e69f00", "masks": "#56b4e9"}
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A figure and what it should be.
-
-    Args:
-        name: of what.
-        where: at which size and precision.
-        value: as measured.
-        at_most, at_least: the bar, one of the two.
-    """
-
-    name: str
-    where: str
-    value: float
-    at_most: float | None = None
-    at_least: float | None = None
-
-    @property
-    def is_met(self) -> bool:
-        return self.value <= self.at_most if self.at_least is None else self.value >= self.at_least
-
-    def as_dict(self) -> dict:
-        return asdict(self) | {"met": self.is_met}
-
-
 def say_table(result: dict):
     machine = result["machine"]
-    print(f"\n{machine['device']} {machine['name']}, {machine['threads']} threads, torch {machine['torch']}")
-    print("One denoising of positive and negative together; memory at its peak, above what is loaded.\n")
-    print(f"{'':8} {'':5} {'':20} {'N':>3} {'seconds':>9} {'over plain':>11} {'peak':>9} {'over plain':>11}")
+    load = "" if machine["load"] is None else f", load {machine['load']:.1f}"
+    print(
+        f"\n{machine['device']} {machine['name']}, {machine['threads']} threads of {machine['cores']} cores{load}, "
+        f"torch {machine['torch']}\nOne denoising of positive and negative together, over the plain one: the median "
+        "of pairs, its spread, and the ratio of\nmultiplications. Memory at its peak, above what is loaded.\n"
+    )
+    size = max((len(row["size"]) for row in result["calls"]), default=0)
+    print(
+        f"{'':{size}} {'':5} {'':20} {'N':>3} {'seconds':>9} {'over plain':>11} {'spread':>15} {'pairs':>6} "
+        f"{'counted':>8} {'peak':>9} {'over plain':>11}"
+    )
     for row in result["calls"]:
         memory = [
             "" if row[key] is None else f"{row[key] / GB:.2f} GB" for key in ("peak", "peak_over_plain")
         ]
+        spread = "{:.2f} to {:.2f}".format(*row["spread"])
         print(
-            f"{row['size']:8} {row['dtype']:5} {row['way']:20} {row['count']:3} {row['seconds']:9.4f} "
-            f"{row['over_plain']:11.2f} {memory[0]:>9} {memory[1]:>11}"
+            f"{row['size']:{size}} {row['dtype']:5} {row['way']:20} {row['count']:3} {row['seconds']:9.4f} "
+            f"{row['over_plain']:11.2f} {spread:>15} {row['pairs']:6} {row['counted']:8.2f} "
+            f"{memory[0]:>9} {memory[1]:>11}"
         )
+
+
+def say_rest(result: dict):
     print("\nText encoder of Flan-T5-XL's size, 10 phrases")
     for name, figures in result["text"].items():
         print(f"  {name:20} {figures['encoded']:3} encoded {figures['seconds']:9.3f} s")
@@ -64,9 +51,8 @@ def say_table(result: dict):
 def say_bars(result: dict):
     print("\nBars")
     for bar in result["bars"]:
-        limit = f"at most {bar['at_most']:g}" if bar["at_least"] is None else f"at least {bar['at_least']:g}"
-        verdict = "met" if bar["met"] else "NOT MET"
-        print(f"  {bar['name']:50} {bar['where']:14} {bar['value']:9.3f}   {limit:14} {verdict}")
+        ruling = bar["ruling"].value if bar["ruling"] == "met" else bar["ruling"].value.upper()
+        print(f"  {bar['what']:50} {bar['where']:22} {bar['measured']:38} {bar['wanted']:16} {ruling}")
 
 
 def write_curves(result: dict, path: Path):
@@ -102,6 +88,9 @@ def _draw(axis, rows: list[dict], key: str, unit: float):
         points = sorted((row["count"], row[key] / unit) for row in rows if row["way"] == way)
         if points:
             axis.plot(*zip(*points, strict=True), marker="o", color=colour, label=way)
+        for row in rows if key == "over_plain" else ():
+            if row["way"] == way:
+                axis.plot([row["count"]] * 2, row["spread"], color=colour, linewidth=1)
     for way, colour in DENSE_COLOURS.items():
         for row in rows:
             if row["way"] == way:

@@ -19,7 +19,7 @@ from deig_pack.nodes.loaders import Patcher
 from deig_pack.nodes.types import LoadedTextEncoder
 from deig_pack.tests.host.test_patch import REGIONS, clip
 
-from bench.speed.cases import DEIG, Case
+from bench.speed.cases import Case
 from bench.speed.low_memory import MODES, OFFLOAD, measure_low_memory
 
 BUDGET = 2 * 10**7  # bytes; the UNet's weights alone are more
@@ -43,10 +43,10 @@ def test_every_mode_paints_the_same_without_the_text_encoder(
         text = encoder.encode(tuple(region.phrase for region in REGIONS))
         grounding = Grounding(Refiner(adapter), Instances(REGIONS, text))
         kept.append(patch_model(model, adapter_patcher, grounding, Schedule()))
-        return Case(DEIG, len(REGIONS), kept[-1], clip(1), clip(2))
+        return Case(kept[-1], clip(1), clip(2), (16, 16))
 
     parts = {"unet": model, "adapter": adapter_patcher, "text_encoder": encoder.patcher}
-    figures = measure_low_memory(make_case, parts, (16, 16), BUDGET)
+    figures = measure_low_memory(make_case, parts, BUDGET)
     whole = figures["all of it free"]
     assert whole["unet"] > BUDGET and whole["text_encoder"] > 0
     for name, mode in MODES.items():

@@ -36,11 +36,11 @@ class Bar:
 
     @classmethod
     def at_most(cls, what: str, value: float, limit: float, where: str = "") -> "Bar":
-        return cls(what, f"at most {limit:g}", f"{value:.3f}", Ruling.of(value <= limit), where)
+        return cls(what, f"at most {limit:g}", f"{value:.4g}", Ruling.of(value <= limit), where)
 
     @classmethod
     def at_least(cls, what: str, value: float, limit: float, where: str = "") -> "Bar":
-        return cls(what, f"at least {limit:g}", f"{value:.3f}", Ruling.of(value >= limit), where)
+        return cls(what, f"at least {limit:g}", f"{value:.4g}", Ruling.of(value >= limit), where)
 
     @property
     def met(self) -> bool:

@@ -1,8 +1,9 @@
-"""Fixtures of the composition tests: one small model and one grounding of two regions, shared by all."""
+"""Fixtures of the composition tests: one small model and one grounding of two regions, shared by all.
+
+What imports the host is imported where it is used: this file is read where there is none as well.
+"""
 
 import pytest
-from deig_pack.tests.host.composition.helpers import TWO, small_sample
-from deig_pack.tests.host.test_patch import apply, make_grounding
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,20 +15,30 @@ def host_in_report(comfy_host, record_testsuite_property):
 @pytest.fixture(scope="session")
 def grounding(fast_adapter_state):
     """Two overlapping regions. Tokens are remembered, so each timestep is computed once for all tests."""
+    from deig_pack.tests.host.composition.helpers import TWO
+    from deig_pack.tests.host.test_patch import make_grounding
+
     return make_grounding(fast_adapter_state, TWO)
 
 
 @pytest.fixture
 def grounded(fast_model, grounding):
     """`fast_model` with DEIG."""
+    from deig_pack.tests.host.test_patch import apply
+
     return apply(fast_model, grounding)
 
 
 @pytest.fixture(scope="session")
 def plain_result(fast_model):
+    from deig_pack.tests.host.composition.helpers import small_sample
+
     return small_sample(fast_model)
 
 
 @pytest.fixture(scope="session")
 def grounded_result(fast_model, grounding):
+    from deig_pack.tests.host.composition.helpers import small_sample
+    from deig_pack.tests.host.test_patch import apply
+
     return small_sample(apply(fast_model, grounding))

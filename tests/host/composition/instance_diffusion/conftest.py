@@ -1,15 +1,15 @@
 """The fixtures of the composition tests, with InstanceDiffusion in place of DEIG."""
 
 import pytest
-from deig_pack.tests import standins
-from deig_pack.tests.host.composition.helpers import TWO, small_sample
-from deig_pack.tests.host.instance_diffusion.helpers import make_grounding
-from deig_pack.tests.host.test_patch import apply
 
 
 @pytest.fixture(scope="session")
 def grounding():
     """Two overlapping regions."""
+    from deig_pack.tests import standins
+    from deig_pack.tests.host.composition.helpers import TWO
+    from deig_pack.tests.host.instance_diffusion.helpers import make_grounding
+
     return make_grounding(standins.instance_diffusion_state(standins.FAST), TWO)
 
 
@@ -17,9 +17,14 @@ def grounding():
 @pytest.fixture
 def grounded(fast_model, grounding):
     """`fast_model` with InstanceDiffusion."""
+    from deig_pack.tests.host.test_patch import apply
+
     return apply(fast_model, grounding)
 
 
 @pytest.fixture(scope="session")
 def grounded_result(fast_model, grounding):
+    from deig_pack.tests.host.composition.helpers import small_sample
+    from deig_pack.tests.host.test_patch import apply
+
     return small_sample(apply(fast_model, grounding))

@@ -89,6 +89,25 @@ def test_the_texture_is_the_one_that_the_phrase_names(painter, texture):
     assert judge(picture, Scene((shape,), ("grey",), "plain", PROMPT)).shapes[0].texture == texture
 
 
+@pytest.mark.parametrize(
+    "prompt, ground, split",
+    [
+        ("shapes, brown on the left and teal on the right", ("brown", "teal"), "sideways"),
+        ("shapes, teal on the left and brown on the right", ("teal", "brown"), "sideways"),
+        ("shapes, grey above and beige below", ("grey", "beige"), "stacked"),
+        ("shapes, beige above and grey below", ("beige", "grey"), "stacked"),
+    ],
+)
+def test_a_ground_of_two_colours_has_both_on_their_sides(painter, prompt, ground, split):
+    model = painter.patched(painter.ground((SQUARE, STAR)))
+    picture = painter.decode(painter.paint(model, prompt, steps=STEPS))
+    shapes = (
+        Shape("square", "plain", ("red",), SQUARE.box, SQUARE.phrase),
+        Shape("star", "plain", ("yellow",), STAR.box, STAR.phrase),
+    )
+    assert judge(picture, Scene(shapes, ground, split, prompt)).ground
+
+
 def test_an_added_region_leaves_the_others_alone(paint):
     before, after = paint(SQUARE, STAR), paint(SQUARE, STAR, RING)
     assert share(inside(before, RING), "green") < 0.05 < 0.3 < share(inside(after, RING), "green")

@@ -108,6 +108,7 @@ def server(case, tmp_path_factory):
                 "Comfy.TutorialCompleted": True,
                 "Comfy.InstalledVersion": case.version,
                 "Comfy.Minimap.Visible": False,
+                "Comfy.OnboardingCoachmarks.Seen": ["appMode", "firstRun"],
             },
         )
         yield started

@@ -2,6 +2,7 @@
 
 import io
 import json
+import uuid
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def pixel(editor, point):
 
 def save(editor):
     """Save as a user does, by the menu's command and the name dialog."""
-    name = f"layout {editor.case}"
+    name = f"layout {editor.case} {uuid.uuid4().hex[:8]}"  # a second of the same name would be asked about
     editor.page.evaluate("void app.extensionManager.command.execute('Comfy.SaveWorkflow')")
     field = editor.page.locator('[role="dialog"] input[type="text"]').first
     field.wait_for()

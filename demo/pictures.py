@@ -27,7 +27,6 @@ from .workflows import WORKFLOWS, read_workflow, to_api_form, workflow_names
 DOCS, HELP = PACK / "docs", PACK / "web" / "docs"
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 420, 82  # pixels; of 100. A template's card shows about half of it
 HELP_WIDTH = 560
-COLOURS = 128  # of a palette: drawings have few, and take a third of the space
 SIZED = ("EmptyLatentImage", "DEIG_RegionEditor")
 LEFT_OUT = ("background", "incoming")  # inputs of the editor
 SHOWN = "shown"  # the node whose picture is wanted
@@ -107,11 +106,11 @@ def help_pictures(server: ComfyServer) -> Iterator[Path]:
 
 
 def save_small(picture: Image.Image, place: Path, width: int) -> Path:
-    """Save a drawing as a PNG of few colours, no wider than `width` pixels."""
+    """Save a drawing as a PNG no wider than `width` pixels."""
     picture = picture.convert("RGB")
     if picture.width > width:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.LANCZOS)
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(place, optimize=True)
+    picture.save(place, optimize=True)
     return place
 
 
@@ -126,9 +125,9 @@ FITS = """() => {
         right = Math.max(right, node.pos[0] + node.size[0]);
         bottom = Math.max(bottom, node.pos[1] + node.size[1]);
     }
-    const [width, height] = [canvas.canvas.clientWidth - 120, canvas.canvas.clientHeight - 120];
+    const [width, height] = [canvas.canvas.clientWidth - 120, canvas.canvas.clientHeight - 170];
     canvas.ds.scale = Math.min(width / (right - left), height / (bottom - top));
-    canvas.ds.offset = [80 / canvas.ds.scale - left, 70 / canvas.ds.scale - top];
+    canvas.ds.offset = [80 / canvas.ds.scale - left, 120 / canvas.ds.scale - top]; // below the menu
     canvas.setDirty(true, true);
     const on = (x, y) => [(x + canvas.ds.offset[0]) * canvas.ds.scale, (y + canvas.ds.offset[1]) * canvas.ds.scale];
     return [...on(left, top), ...on(right, bottom)];
@@ -163,7 +162,9 @@ def browser_pictures(server: ComfyServer, chromium: str) -> Iterator[Path]:
 
 def open_template(page, server: ComfyServer, name: str):
     page.goto(f"http://{server.address}")
-    page.wait_for_function("window.app?.graph && window.LiteGraph?.registered_node_types.DEIG_RegionEditor")
+    page.wait_for_function(
+        "window.app?.graph && window.LiteGraph?.registered_node_types.DEIG_RegionEditor !== undefined"
+    )
     page.wait_for_timeout(2500)  # it goes on restoring what was there before
     page.evaluate("async (workflow) => { await app.loadGraphData(workflow); }", read_workflow(name))
     page.wait_for_selector(".deig-canvas", state="visible")

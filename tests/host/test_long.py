@@ -73,8 +73,9 @@ def test_after_each_interrupt_the_next_run_is_the_same_to_the_bit(comfy_server):
     for number in range(INTERRUPTS):
         at = rng.randint(1, steps - 1)
 
+        # The server does not report every step of a fast run.
         def interrupt(progress, at=at):
-            if progress.node == "KSampler" and progress.step == at:
+            if progress.node == "KSampler" and progress.step >= at:
                 comfy_server.interrupt()
 
         with pytest.raises(ExecutionInterrupted):

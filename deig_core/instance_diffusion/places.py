@@ -106,10 +106,11 @@ def _is_on_it(point: tuple[float, float]) -> bool:
 
 
 def _cropped(mask: Mask, frame: Frame) -> np.ndarray:
-    height, width = mask.values.shape
+    values = mask.values  # asked for once: a mask read from text is decoded each time
+    height, width = values.shape
     x0, y0, x1, y1 = frame
     left, top = min(round(x0 * width), width - 1), min(round(y0 * height), height - 1)
-    return mask.values[top : max(round(y1 * height), top + 1), left : max(round(x1 * width), left + 1)]
+    return values[top : max(round(y1 * height), top + 1), left : max(round(x1 * width), left + 1)]
 
 
 def _point(region: Region, box: tuple[float, ...], frame: Frame) -> tuple[float, float]:

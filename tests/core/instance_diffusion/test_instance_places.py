@@ -113,3 +113,14 @@ def test_a_mask_is_cropped():
 def test_what_lies_on_a_crop(region, inside):
     assert is_inside(region, frame_of(LOWER_RIGHT, (64, 64))) is inside
     assert is_inside(region)
+
+
+def test_a_crop_takes_its_own_rows_and_columns_of_a_mask():
+    """The frame is wider than high, so that rows cut by the width would take in what lies below it."""
+    values = np.zeros((20, 40), np.float32)
+    values[12, 30] = 1
+    mask = Mask(values)
+    region = Region("a bead", mask.bounding_box(), mask=mask)
+    assert is_inside(region, (0.5, 0.5, 1.0, 0.75))
+    assert not is_inside(region, (0.5, 0.0, 1.0, 0.5))
+    assert not is_inside(region, (0.0, 0.5, 0.7, 0.75))

@@ -1,16 +1,18 @@
 """Put faults into the code, one at a time, and see whether a test notices.
 
-    python -m tests.mutate FAULTS.json [--host COMFYUI] [--only TEXT]
+    python -m tests.mutate FAULTS.json [--host COMFYUI] [--only TEXT] [--limit SECONDS]
 
 FAULTS.json is a list of {"file": ..., "old": ..., "new": ...}; `old` stands exactly once in the file. A fault that
 changes nothing that anybody could see has a reason under "equivalent" and is not tried. Who draws a list should not
-have read the tests. Each fault is put into a copy of the repository; of its tests those that import the file run, the
-nearest first, until one fails. Run it in an environment of `run.py test` (its Python, with ComfyUI's requirements).
+have read the tests. Each fault is put into a copy of the repository; of its tests those that import the file run until
+one fails: those that need no host, then those in a real one, then the browser's, and of each the nearest first. Run it
+in an environment of `run.py test` (its Python, with ComfyUI's requirements); tests that it skips notice nothing.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,10 @@ from .imports import imported
 ROOT = Path(__file__).resolve().parent.parent
 LINKED = ("small_model/weights",)  # large, and no fault is put there
 WANTED = 0.9  # the share of faults that tests should notice
+LIMIT = 1200.0  # seconds for one pytest
+LONGEST_TEST = 600  # seconds; one that takes longer has noticed a fault by not ending
+# What takes long to start; each of these runs in a pytest of its own, when what is quicker has noticed nothing.
+SLOW = ("tests/host", "tests/browser")
 # Tests of what is not Python, which imports nothing that could be followed.
 TESTS_OF = {
     ".js": ("tests/web", "tests/browser"),
@@ -95,30 +101,45 @@ def copy_of(root: Path, place: Path):
             (place / name).symlink_to(root / name)
 
 
-def noticed(fault: Fault, root: Path, host: Path | None) -> str:
-    """Return the first test file that fails with a fault, or nothing."""
+def rounds(tests: Sequence[str]) -> list[list[str]]:
+    """Split tests into what runs in one pytest each, the quickest first; each keeps its order."""
+    split = [[test for test in tests if not test.startswith(SLOW)]]
+    split += [[test for test in tests if test.startswith(slow)] for slow in SLOW]
+    return [tests for tests in split if tests]
+
+
+def noticed(fault: Fault, root: Path, host: Path | None, limit: float) -> tuple[str, bool]:
+    """Return the first test that fails with a fault, or nothing, and whether all tests had time to run."""
     with tempfile.TemporaryDirectory(prefix="deig-mutate-") as folder:
         place = Path(folder)
         copy_of(root, place)
         tests = nearest_tests(fault.file, place)
         fault.put_into(place)
         environment = os.environ | {"COMFYUI_PATH": str(host or "")}
-        for test in tests:
-            command = [sys.executable, "-m", "pytest", "-x", "-q", test]
+        ended = True
+        for chosen in rounds(tests):
+            limits = (f"--timeout={LONGEST_TEST}", f"--session-timeout={limit}")
+            command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", *limits, *chosen]
             done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
-            if done.returncode not in (0, 5):  # 5: no tests there
-                return test
-    return ""
+            if done.returncode in (0, 5):  # 5: no tests there
+                continue
+            if found := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE):
+                return found[1], True
+            if "session-timeout" not in done.stdout:
+                return f"pytest, which ends with {done.returncode}", True
+            ended = False
+    return "", ended
 
 
-def report(faults: Sequence[Fault], root: Path, host: Path | None) -> float:
+def report(faults: Sequence[Fault], root: Path, host: Path | None, limit: float = LIMIT) -> float:
     """Try faults, print what becomes of each, and return the share that was noticed."""
     tried = [fault for fault in faults if not fault.equivalent]
     killed = 0
     for number, fault in enumerate(tried, start=1):
-        by = noticed(fault, root, host)
+        by, ended = noticed(fault, root, host, limit)
         killed += bool(by)
-        verdict = f"noticed by {by}" if by else "SURVIVES"
+        survives = "SURVIVES" if ended else "SURVIVES as far as there was time"
+        verdict = f"noticed by {by}" if by else survives
         print(
             f"{number:4} {fault.file}: {fault.old.strip()!r} -> {fault.new.strip()!r}: {verdict}", flush=True
         )
@@ -132,10 +153,13 @@ def main() -> int:
     parser.add_argument("faults", type=Path)
     parser.add_argument("--host", type=Path, help="a ComfyUI; without one the host tests do not count")
     parser.add_argument("--only", default="", help="try the faults in files whose path holds this")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT, help="seconds for one pytest (default: %(default)g)"
+    )
     arguments = parser.parse_args()
     faults = [Fault(**entry) for entry in json.loads(arguments.faults.read_text(encoding="utf-8"))]
     chosen = [fault for fault in faults if arguments.only in fault.file]
-    return int(report(chosen, ROOT, arguments.host) < WANTED)
+    return int(report(chosen, ROOT, arguments.host, arguments.limit) < WANTED)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from deig_pack.tests.mutate import Fault, nearest_tests, report
+from deig_pack.tests.mutate import Fault, nearest_tests, report, rounds
 
 FILES = {
     "pack/one.py": "def double(x):\n    return 2 * x\n",
@@ -30,6 +30,25 @@ def test_the_nearest_tests_come_first_and_others_not_at_all(repository):
     assert nearest_tests("pack/two.py", repository) == ["tests/test_far.py"]
 
 
+def test_what_starts_quickly_runs_before_what_does_not():
+    tests = [
+        "tests/browser/test_a.py",
+        "tests/host/test_b.py",
+        "tests/core/test_c.py",
+        "tests/host/test_a.py",
+    ]
+    assert rounds(tests) == [
+        ["tests/core/test_c.py"],
+        ["tests/host/test_b.py", "tests/host/test_a.py"],
+        ["tests/browser/test_a.py"],
+    ]
+
+
+def test_a_fault_is_not_said_to_pass_tests_that_had_no_time(repository, capsys):
+    report([Fault("pack/one.py", "2 * x", "3 * x")], repository, None, limit=1e-6)
+    assert capsys.readouterr().out.splitlines()[0].endswith("SURVIVES as far as there was time")
+
+
 def test_what_is_noticed_and_what_survives(repository, capsys):
     faults = [
         Fault("pack/one.py", "2 * x", "2 * x + 1"),
@@ -39,7 +58,7 @@ def test_what_is_noticed_and_what_survives(repository, capsys):
     ]
     assert report(faults, repository, None) == pytest.approx(2 / 3)
     lines = capsys.readouterr().out.splitlines()
-    ends = ("noticed by tests/test_near.py", "noticed by tests/test_far.py", "SURVIVES", "1 equivalent")
+    ends = ("by tests/test_near.py::test", "by tests/test_far.py::test", "SURVIVES", "1 equivalent")
     assert all(line.endswith(end) for line, end in zip(lines, ends, strict=True))
     assert (repository / "pack/one.py").read_text() == FILES["pack/one.py"]
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from small_model.place import Models
 
+Prompt = dict[str, dict[str, Any]]
+
 PICTURE, LAYOUT, PLAIN = "picture", "layout", "plain picture"
 
 
@@ -29,7 +31,7 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
-def region_chain(scene: Scene) -> dict[str, dict[str, Any]]:
+def region_chain(scene: Scene) -> Prompt:
     """One box node for each instance, each chained to the one before; the last is `region`."""
     nodes = {}
     previous = {}
@@ -51,7 +53,7 @@ def region_chain(scene: Scene) -> dict[str, dict[str, Any]]:
     return nodes
 
 
-def demo_graph(models: Models, scene: Scene) -> dict[str, dict[str, Any]]:
+def demo_graph(models: Models, scene: Scene) -> Prompt:
     """The graph; its output nodes are `PICTURE` and `LAYOUT`. No CLIP is needed: the prompts go through T5."""
     size = {"width": scene.size, "height": scene.size}
     return region_chain(scene) | {
@@ -96,7 +98,7 @@ def demo_graph(models: Models, scene: Scene) -> dict[str, dict[str, Any]]:
     }
 
 
-def comparing_graph(models: Models, scene: Scene) -> dict[str, dict[str, Any]]:
+def comparing_graph(models: Models, scene: Scene) -> Prompt:
     """The same graph with one output more, `PLAIN`: the picture of the same seed without DEIG."""
     graph = demo_graph(models, scene)
     plain = {

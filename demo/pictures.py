@@ -19,9 +19,9 @@ from PIL import Image
 
 from small_model.place import WEIGHTS
 
-from .graph import node
+from .graph import Prompt, node
 from .play import TEMPLATE, furnish
-from .server import PACK, ComfyServer, Prompt
+from .server import PACK, ComfyServer
 from .workflows import WORKFLOWS, read_workflow, to_api_form, workflow_names
 
 DOCS, HELP = PACK / "docs", PACK / "web" / "docs"

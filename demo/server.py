@@ -7,9 +7,7 @@
 of the user's is read or written.
 """
 
-import asyncio
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -18,16 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+from .client import ComfyClient
 
 PACK, PACK_NAME = Path(__file__).resolve().parent.parent, "comfyui-deig"
 START_SECONDS = 180
@@ -35,50 +27,9 @@ STOP_SECONDS = 15
 LOG_TAIL_LINES = 40
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
-Prompt = dict[str, dict[str, Any]]
-
 
 class StartFailed(RuntimeError):
     """The server ended, or did not answer in time; the message has the tail of its log."""
-
-
-class PromptRejected(RuntimeError):
-    """The server refused a graph before running it; one line for each fault, with node and input."""
-
-
-class ExecutionFailed(RuntimeError):
-    """A node raised while the graph ran; the message is the node's own."""
-
-
-class ExecutionInterrupted(RuntimeError):
-    """The run was interrupted, as by `ComfyServer.interrupt`."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the server reports while it runs: a node began, or made a step."""
-
-    node_id: str
-    node: str
-    step: int = 0
-    steps: int = 0
-
-
-@dataclass
-class Result:
-    """A finished run.
-
-    Args:
-        prompt_id: the server's name for the run.
-        outputs: what output nodes gave, by node id, as in /history.
-        executed: ids of the nodes that ran, in order.
-        cached: ids of the nodes whose results were kept from an earlier run.
-    """
-
-    prompt_id: str
-    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    executed: list[str] = field(default_factory=list)
-    cached: list[str] = field(default_factory=list)
 
 
 def install_pack(base: Path, pack: Path = PACK, name: str = PACK_NAME) -> Path:
@@ -98,18 +49,8 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def readable_errors(reply: dict[str, Any]) -> str:
-    """One line for each fault in the server's answer to a refused prompt."""
-    error = reply.get("error") or {"message": "Some outputs cannot run", "details": ""}
-    lines = [f"{error['message']} {error['details']}".strip()]
-    for node_id, faults in (reply.get("node_errors") or {}).items():
-        for fault in faults["errors"]:
-            lines.append(f"{faults['class_type']} (node {node_id}): {fault['message']}: {fault['details']}")
-    return "\n".join(lines)
-
-
-class ComfyServer:
-    """A ComfyUI server in a process of its own, on the CPU and a port of 127.0.0.1.
+class ComfyServer(ComfyClient):
+    """A ComfyUI server in a process of its own, on a port of 127.0.0.1.
 
     Args:
         host: ComfyUI's folder, the one with main.py.
@@ -117,6 +58,7 @@ class ComfyServer:
         python: the interpreter that has ComfyUI's requirements.
         extra_args: further arguments for main.py.
         port: a free one if None.
+        cpu: paint on the CPU, whatever else the machine has.
     """
 
     def __init__(
@@ -126,18 +68,17 @@ class ComfyServer:
         python: str = sys.executable,
         extra_args: tuple[str, ...] = (),
         port: int | None = None,
+        cpu: bool = True,
     ):
         self.host = host
         self.base = base
         self.python = python
         self.extra_args = extra_args
         self.port = port or free_port()
+        super().__init__(f"127.0.0.1:{self.port}")
+        self.cpu = cpu
         self.log_path = base / "server.log"
         self.process: subprocess.Popen | None = None
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> "ComfyServer":
         try:
@@ -155,7 +96,8 @@ class ComfyServer:
             (self.base / name).mkdir(parents=True, exist_ok=True)
         # PyTorch, too, leaves folders where temporary files go.
         scratch = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.base / "scratch"))
-        command = [self.python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
+        command = [self.python, "main.py", *(["--cpu"] if self.cpu else [])]
+        command += ["--listen", "127.0.0.1", "--port", str(self.port)]
         command += ["--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(self.base)]
         command += ["--database-url", "sqlite:///:memory:", *self.extra_args]
         own_group: dict[str, Any] = {"start_new_session": True}
@@ -212,112 +154,3 @@ class ComfyServer:
 
     def log_tail(self) -> str:
         return "\n".join(["The end of its log:", *self.log().splitlines()[-LOG_TAIL_LINES:]])
-
-    def get_bytes(self, path: str, **query: str) -> bytes:
-        url = f"http://{self.address}{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=60) as reply:
-            return reply.read()
-
-    def get(self, path: str, **query: str) -> Any:
-        return json.loads(self.get_bytes(path, **query))
-
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(
-            f"http://{self.address}{path}",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            content = reply.read()
-        return json.loads(content) if content else None
-
-    def object_info(self) -> dict[str, Any]:
-        """Every node that the server offers, as the frontend sees it."""
-        return self.get("/object_info")
-
-    def queue(self, prompt: Prompt, client_id: str = "") -> str:
-        """Queue a graph in API form and return its prompt id.
-
-        Raises:
-            PromptRejected: naming the nodes and inputs that the server found at fault.
-        """
-        try:
-            reply = self.post("/prompt", {"prompt": prompt, "client_id": client_id})
-        except urllib.error.HTTPError as refusal:
-            raise PromptRejected(readable_errors(json.load(refusal))) from None
-        if reply["node_errors"]:
-            # The server would run the outputs that are not at fault and leave the others out.
-            self.post("/queue", {"delete": [reply["prompt_id"]]})
-            self.interrupt()
-            raise PromptRejected(readable_errors(reply))
-        return reply["prompt_id"]
-
-    def interrupt(self):
-        """Stop the running graph; its `run` raises `ExecutionInterrupted`."""
-        self.post("/interrupt", {})
-
-    def view(self, image: dict[str, str]) -> bytes:
-        """The file of an image that an output node named in its outputs."""
-        return self.get_bytes("/view", **image)
-
-    def run(self, prompt: Prompt, on_progress: Callable[[Progress], None] = lambda _: None) -> Result:
-        """Queue a graph, follow it to its end, and return its outputs.
-
-        Raises:
-            PromptRejected, ExecutionFailed, ExecutionInterrupted: with what the server says.
-        """
-        return asyncio.run(self._run(prompt, on_progress))
-
-    async def _run(self, prompt: Prompt, on_progress: Callable[[Progress], None]) -> Result:
-        client_id = uuid.uuid4().hex
-        url = f"ws://{self.address}/ws?clientId={client_id}"
-        # Previews and node outputs may be large: no limit on a message.
-        async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
-            result = Result(await asyncio.to_thread(self.queue, prompt, client_id))
-            failure = None
-            async for message in socket:
-                if message.type is not aiohttp.WSMsgType.TEXT:
-                    continue
-                event = json.loads(message.data)
-                kind, data = event["type"], event["data"]
-                if data.get("prompt_id") != result.prompt_id:
-                    continue
-                if kind == "executing" and data["node"] is None:
-                    break
-                failure = self._failure(kind, data) or failure
-                self._note(kind, data, prompt, result, on_progress)
-            else:
-                raise ExecutionFailed(f"The server closed the connection.\n{self.log_tail()}")
-        if failure is not None:
-            raise failure
-        result.outputs = (await asyncio.to_thread(self.get, f"/history/{result.prompt_id}"))[
-            result.prompt_id
-        ]["outputs"]
-        return result
-
-    @staticmethod
-    def _failure(kind: str, data: dict[str, Any]) -> RuntimeError | None:
-        if kind == "execution_interrupted":
-            return ExecutionInterrupted(f"The run was interrupted at {data['node_type']}.")
-        if kind == "execution_error":
-            return ExecutionFailed(
-                f"{data['node_type']} (node {data['node_id']}): {data['exception_message'].strip()}"
-            )
-        return None
-
-    @staticmethod
-    def _note(
-        kind: str,
-        data: dict[str, Any],
-        prompt: Prompt,
-        result: Result,
-        on_progress: Callable[[Progress], None],
-    ):
-        if kind == "execution_cached":
-            result.cached += data["nodes"]
-        elif kind == "executing":
-            result.executed.append(data["node"])
-            on_progress(Progress(data["node"], prompt[data["node"]]["class_type"]))
-        elif kind == "progress" and data.get("node"):
-            node = prompt[data["node"]]["class_type"]
-            on_progress(Progress(data["node"], node, int(data["value"]), int(data["max"])))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .server import Prompt
+from .graph import Prompt
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 # Drawn by the frontend, unknown to the server.

@@ -17,8 +17,9 @@ from deig_pack.tests.effort import LONG
 from PIL import Image
 
 from bench.random_weights import save_state
+from demo.client import ExecutionFailed, ExecutionInterrupted
 from demo.graph import PICTURE, Models, Scene, demo_graph
-from demo.server import ComfyServer, ExecutionFailed, ExecutionInterrupted, install_pack
+from demo.server import ComfyServer, install_pack
 
 pytestmark = [
     pytest.mark.skipif(not LONG, reason="takes minutes: python run.py test --long"),

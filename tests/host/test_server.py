@@ -14,14 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from demo.client import ExecutionFailed, ExecutionInterrupted, PromptRejected
 from demo.graph import LAYOUT, PICTURE, Models, Scene, demo_graph
-from demo.server import (
-    ComfyServer,
-    ExecutionFailed,
-    ExecutionInterrupted,
-    PromptRejected,
-    StartFailed,
-)
+from demo.server import ComfyServer, StartFailed
 from small_model.place import SMALL, WEIGHTS
 
 MODELS = Models("v1-5-pruned-emaonly-fp16.safetensors", "model.pth", "small-t5")

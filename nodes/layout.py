@@ -149,8 +149,9 @@ class RegionsFromText(io.ComfyNode):
                     min=-1,
                     max=1_000_000,
                     optional=True,
-                    tooltip="Which layout of a text that holds many, such as a benchmark's whole file, counted from 0. "
-                    "-1: the text holds one, and a file of many is refused, saying how many.",
+                    tooltip="Which layout of a text that holds many, such as a benchmark's whole file or the images of "
+                    "a COCO file, counted from 0. -1: the text holds one, and a file of many is refused, saying how "
+                    "many.",
                 ),
                 io.Combo.Input(
                     "edges",
@@ -159,6 +160,13 @@ class RegionsFromText(io.ComfyNode):
                     optional=True,
                     tooltip="A box that reaches beyond the picture. refuse: an error that names it. clip: it is cut at "
                     "the picture's edge; what then has no area is left out, and the report says how many of each.",
+                ),
+                io.Boolean.Input(
+                    "colours",
+                    default=False,
+                    optional=True,
+                    tooltip="Add the colours of a box's palette to its phrase, in words: 'a cup, in red and navy "
+                    "blue'. Elements and the canvas of ComfyUI's box canvas have palettes. Off: they are not read.",
                 ),
             ],
             outputs=[
@@ -175,8 +183,8 @@ class RegionsFromText(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, text, format, width, height, index=-1, edges=EDGES[0]):
-        read = read_layout(text, format, width, height, None if index < 0 else index, edges)
+    def execute(cls, text, format, width, height, index=-1, edges=EDGES[0], colours=False):
+        read = read_layout(text, format, width, height, None if index < 0 else index, edges, colours)
         if read.report:
             log.warning("DEIG: %s", read.report)
         return io.NodeOutput(read.regions, read.prompt, read.report)

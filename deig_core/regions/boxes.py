@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .colours import palette_words
+from .colours import coloured
 from .edges import Box, EdgeCutter
 from .layouts import fields
 from .region import Mask, Region, Regions
@@ -287,7 +287,9 @@ def _phrases(kept: list[FoundBox], options: BoxOptions) -> list[str]:
     else:
         phrases = [_own_phrase(one, options.phrases) for one in kept]
     if options.colours:
-        phrases = [_coloured(phrase, one) for phrase, one in zip(phrases, kept, strict=True)]
+        phrases = [
+            coloured(phrase, one.palette, one.place) for phrase, one in zip(phrases, kept, strict=True)
+        ]
     return phrases
 
 
@@ -307,14 +309,6 @@ def _own_phrase(one: FoundBox, source: str) -> str:
             f"those. Or set phrases to {'labels: it has one.' if one.label else 'lines.'}"
         )
     return ", ".join(words)
-
-
-def _coloured(phrase: str, one: FoundBox) -> str:
-    try:
-        words = palette_words(one.palette)
-    except ValueError as error:
-        raise ValueError(f"{one.place}: {error}") from None
-    return f"{phrase}, in {words}" if words else phrase
 
 
 def _region(one: FoundBox, phrase: str, box: Box, width: int, height: int) -> Region:

@@ -1,6 +1,8 @@
 """Words for colours: what a palette of hexadecimal colours says in a phrase."""
 
 import re
+from functools import lru_cache
+from typing import Any
 
 # sRGB of plain English colour words, each about where people agree on it: the eleven basic terms of Berlin and Kay
 # (1969) and shades that a painter of phrases tells apart.
@@ -59,6 +61,27 @@ def palette_words(palette: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
+def coloured(phrase: str, palette: Any, place: str) -> str:
+    """Return a phrase with the words of a palette's colours behind it: "a cup, in red and navy blue".
+
+    Args:
+        palette: a list of colours; empty or None leaves the phrase as it is.
+        place: where the palette stands, for messages.
+
+    Raises:
+        ValueError: it is no list of colours.
+    """
+    palette = palette or ()
+    if not isinstance(palette, list | tuple):
+        raise ValueError(f"{place} should be a list of colours, but it is {str(palette)[:80]!r}.")
+    try:
+        words = palette_words(palette)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+    return f"{phrase}, in {words}" if words else phrase
+
+
+@lru_cache(maxsize=1024)
 def _oklab(rgb: tuple[int, int, int]) -> tuple[float, float, float]:
     """sRGB, 0 to 255 -> OKLab (Ottosson, 2020)."""
     r, g, b = ((c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for c in (v / 255 for v in rgb))

@@ -327,6 +327,25 @@ def test_a_coco_image_gives_its_size(image_ids, images, part):
         assert region.box == (0, 0, part, part)
 
 
+def test_an_image_of_a_coco_file_is_chosen():
+    """Those that have annotations, in the file's order of images, each with its size and what belongs to it."""
+    text = coco([7, 3, 7], [(3, 100), (5, 300), (7, 200)])
+    for format in ("auto", "coco"):
+        boxes = [
+            [region.box for region in read_layout(text, format, 400, 400, index).regions] for index in (0, 1)
+        ]
+        assert boxes == [[(0, 0, 0.5, 0.5)], [(0, 0, 0.25, 0.25)] * 2]
+        for index in (2, -1, 10**9):
+            with pytest.raises(ValueError, match="There is no layout .*holds 2 images, 0 to 1"):
+                read_layout(text, format, 400, 400, index)
+        with pytest.raises(ValueError, match="holds 2 images. Choose one with index, 0 to 1"):
+            read_layout(text, format, 400, 400)
+    without_images = coco([7, 3], [])
+    assert read_layout(without_images, index=1, width=100, height=100).regions[0].box == (0, 0, 0.5, 0.5)
+    with pytest.raises(ValueError, match="Layout 1: None of the 2 images has the id of the annotations, 9"):
+        read_layout(coco([9, 3], [(3, 100), (5, 300)]), index=1)
+
+
 @pytest.mark.parametrize(
     "text, told",
     [
@@ -419,6 +438,34 @@ def test_elements_are_read_as_the_host_reads_them():
     backwards = {"x": 320, "y": 240, "width": -160, "height": -120, "label": "a cup", "metadata": None}
     (region,) = read_layout(json.dumps(backwards), "canvas", WIDTH, HEIGHT).regions
     assert region == Region("a cup", (0.25, 0.25, 0.5, 0.5))
+
+
+PALETTES = {
+    "elements": lambda palette: json.dumps([element("a cup", 0, 0, 500, 500) | {"color_palette": palette}]),
+    "canvas": lambda palette: json.dumps(
+        [{"x": 0, "y": 0, "width": 9, "height": 9, "metadata": {"desc": "a cup", "palette": palette}}]
+    ),
+}
+
+
+@pytest.mark.parametrize("form", PALETTES)
+@pytest.mark.parametrize("named", [True, False], ids=["named", "auto"])
+def test_a_palettes_colours_are_words_only_if_asked(form, named):
+    write, format = PALETTES[form], form if named else "auto"
+
+    def phrase(palette, colours):
+        return read_layout(write(palette), format, colours=colours).regions[0].phrase
+
+    red_and_blue = ["#ff0000", "#001f3f"]
+    assert phrase(red_and_blue, False) == "a cup" and phrase("no list", False) == "a cup"
+    assert phrase(red_and_blue, True) == "a cup, in red and navy blue"
+    assert phrase([], True) == phrase(None, True) == "a cup"
+    for palette, told in (
+        ("no list", "should be a list of colours"),
+        (["red"], "'red' is not written #rrggbb"),
+    ):
+        with pytest.raises(ValueError, match=rf"\[0\], its palette.*{told}"):
+            phrase(palette, True)
 
 
 MANY = {

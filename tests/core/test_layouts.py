@@ -159,10 +159,10 @@ def test_round_trips_keep_every_value(format, some_regions, prompt):
             assert before.mask is None or np.array_equal(before.mask.values, after.mask.values)
 
 
-def either_a_layout_or_a_reason(text, format, index=None, edges="refuse"):
+def either_a_layout_or_a_reason(text, format, index=None, edges="refuse", colours=False):
     """What every reader owes, whatever it is given."""
     try:
-        layout = read_layout(text, format, 512, 256, index, edges)
+        layout = read_layout(text, format, 512, 256, index, edges, colours)
     except ValueError as error:
         assert str(error).strip()
     else:
@@ -195,6 +195,7 @@ KEYS = (
 )
 KEYS += ("desc", "text", "type", "metadata", "elements", "high_level_description", "style_description")
 KEYS += ("categories", "category_id", "category_name", "images", "image_id", "id", "info", "size", "counts")
+KEYS += ("palette", "color_palette")
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just(10**400)
 values = st.recursive(
     leaves | st.lists(st.integers(0, 600) | st.floats(0, 1), min_size=4, max_size=4),
@@ -205,13 +206,15 @@ values = st.recursive(
 
 @pytest.mark.parametrize("format", READABLE)
 @settings(deadline=None, max_examples=examples(100))
-@given(value=values, index=st.none() | st.integers(-1, 3), edges=st.sampled_from(EDGES))
-def test_any_json_of_familiar_keys(format, value, index, edges):
+@given(
+    value=values, index=st.none() | st.integers(-1, 3), edges=st.sampled_from(EDGES), colours=st.booleans()
+)
+def test_any_json_of_familiar_keys(format, value, index, edges, colours):
     try:
         text = json.dumps(value)
     except ValueError:  # json itself refuses to print very large whole numbers
         return
-    either_a_layout_or_a_reason(text, format, index, edges)
+    either_a_layout_or_a_reason(text, format, index, edges, colours)
 
 
 def broken_somewhere(value, spoil, path):
@@ -241,7 +244,7 @@ def test_real_json_with_one_value_spoilt(name, spoil, path, index, edges):
     except ValueError:
         return
     either_a_layout_or_a_reason(text, name.split(",")[0], index, edges)
-    either_a_layout_or_a_reason(text, "auto", index, edges)
+    either_a_layout_or_a_reason(text, "auto", index, edges, colours=True)
 
 
 @pytest.mark.parametrize("name", TEXTS)

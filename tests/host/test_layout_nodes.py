@@ -51,6 +51,13 @@ def test_one_of_many_layouts_is_chosen_and_cut(caplog):
         RegionsFromText.execute(file, "auto", 8, 8)
 
 
+def test_colours_are_added_if_asked():
+    elements = '[{"bbox": [500, 250, 1000, 750], "desc": "a cup", "color_palette": ["#ff0000"]}]'
+    assert RegionsFromText.execute(elements, "auto", 8, 8).args[0] == (CUP,)
+    (region,) = RegionsFromText.execute(elements, "auto", 8, 8, colours=True).args[0]
+    assert region.phrase == "a cup, in red"
+
+
 def test_bad_text_is_refused_with_place_and_reason():
     with pytest.raises(ValueError, match=r"annos\[0\].bbox"):
         RegionsFromText.execute(

@@ -74,6 +74,26 @@ def read_coco(data: dict, width: float, height: float) -> Draft:
     return Draft(tuple(entries), fields.prompt(info, "info", "description"), width, height)
 
 
+def images_of(data: Any) -> list[dict]:
+    """Split a COCO file into files of one image each, for the images that have annotations, in the order of `images`.
+
+    Nothing comes of a file of one image, nor of what is no such file: what is wrong with that is said by its reader.
+    """
+    found = data.get("annotations") if isinstance(data, dict) else None
+    if not isinstance(found, list) or not all(isinstance(annotation, dict) for annotation in found):
+        return []
+    by_image: dict[float | str | None, list[dict]] = {}
+    for index, annotation in enumerate(found):
+        image = _image_id(annotation.get("image_id"), f"annotations[{index}].image_id")
+        by_image.setdefault(image, []).append(annotation)
+    if len(by_image) < 2:
+        return []
+    images = list(fields.entries(data, "images")) if data.get("images") is not None else []
+    order = {_image_id(image.get("id"), f"{place}.id"): at for at, (place, image) in enumerate(images)}
+    ids = sorted(by_image, key=lambda image: order.get(image, len(order)))
+    return [data | {"annotations": by_image[image]} for image in ids]
+
+
 def _image_size(data: dict, annotations: list, width: float, height: float) -> tuple[float, float]:
     """The size of the image that the annotations belong to, if the file says it.
 

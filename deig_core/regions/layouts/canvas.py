@@ -57,7 +57,7 @@ def _element(entry: dict, place: str) -> Entry:
     corners = fields.numbers(entry.get("bbox"), 4, "ymin, xmin, ymax, xmax", f"{place}.bbox")
     y0, x0, y1, x1 = (corner / GRID for corner in corners)
     others = fields.settings(entry, place) | read_places(entry, place, 1, 1)
-    return Entry(place, _phrase(entry, place), _ordered((x0, y0, x1, y1)), others)
+    return Entry(place, _phrase(entry, place), _ordered((x0, y0, x1, y1)), others, entry.get("color_palette"))
 
 
 def read_canvas(data: Any, width: float, height: float) -> Draft:
@@ -79,7 +79,7 @@ def read_canvas(data: Any, width: float, height: float) -> Draft:
                 f"{place} says nothing of what is there: no desc or text in its metadata, no label."
             )
         others = fields.settings(entry, place) | read_places(entry, place, 1, 1)
-        entries.append(Entry(place, phrase, box, others))
+        entries.append(Entry(place, phrase, box, others, metadata.get("palette")))
     return Draft(tuple(entries), "", width, height)
 
 

@@ -61,6 +61,7 @@ def read_layout(
     height: float = 512,
     index: int | None = None,
     edges: str = "refuse",
+    colours: bool = False,
 ) -> Layout:
     """Read a layout from text.
 
@@ -68,8 +69,10 @@ def read_layout(
         text: the layout. JSON may stand in a fenced block or between sentences.
         format: one of READABLE; "auto" tells by what the text holds.
         width, height: the picture's size in pixels, for boxes in pixels whose text does not give it.
-        index: which layout of a text that holds many (a benchmark's file), from 0; None: it holds one.
+        index: which layout of a text that holds many (a benchmark's file, the images of a COCO file), from 0; None:
+            it holds one.
         edges: boxes that reach beyond the picture: one of edges.EDGES.
+        colours: add the words of a box's palette to its phrase, where the form has one (elements, canvas).
 
     Raises:
         ValueError: the text is no such layout; the message names the place and the reason.
@@ -97,7 +100,7 @@ def read_layout(
     except RecursionError:
         raise ValueError("The text's brackets are nested too deeply for a layout.") from None
     try:
-        return draft.finished(edges)
+        return draft.finished(edges, colours)
     except ValueError as error:
         raise _in_layout(index, error) from None
 
@@ -110,18 +113,26 @@ def _read(text: str, format: str, width: float, height: float, index: int | None
             f"The JSON breaks off at line {error.lineno}, column {error.colno}: {error.msg}."
         ) from None
     if piece is None:
-        json_text.in_range(index or 0, 1)
+        json_text.in_range(index or 0, 1)  # loose text is one layout
         return _read_loose(text, format, width, height, edges)
     box = pairs.box_in(piece.beside).strip()
     if box:
         raise ValueError(
             f"Beside the JSON stands {fields.shown(box)}, which looks like a box and would be lost. Keep one of them."
         )
-    data = json_text.one_layout(piece.value, index, frozenset(MARKS))
+    data = _one_layout(piece.value, format, index)
     try:
         return _read_json(data, format, width, height, edges)
     except ValueError as error:
         raise _in_layout(index, error) from None
+
+
+def _one_layout(value: Any, format: str, index: int | None) -> Any:
+    """The layout that is meant, of JSON that may hold many."""
+    if layouts := json_text.layouts_in(value, frozenset(MARKS)):
+        return json_text.chosen(layouts, index)
+    images = annotations.images_of(value) if format in ("auto", "coco") else ()
+    return json_text.chosen(images, index, "images") if images else json_text.chosen([value], index)
 
 
 def _in_layout(index: int | None, error: ValueError) -> ValueError:

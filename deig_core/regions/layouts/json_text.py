@@ -94,33 +94,34 @@ def _may_be_layout(value: Any) -> bool:
     return any(isinstance(item, dict) for item in inner)
 
 
-def one_layout(data: Any, index: int | None, marks: frozenset[str]) -> Any:
-    """Return the layout that is meant, of a file that may hold many: a list, an object of layouts, or frames.
+def chosen(layouts: list, index: int | None, what: str = "layouts") -> Any:
+    """Return the layout that is meant.
 
     Args:
         index: which, from 0; None: there is only one.
-        marks: the keys by which an object is a layout.
+        what: the file calls them.
     """
-    layouts = _layouts_in(data, marks)
-    if layouts is None:
-        layouts = [data]
-    elif index is None and len(layouts) > 1:
+    if index is None and len(layouts) > 1:
         raise ValueError(
-            f"The JSON holds {len(layouts)} layouts. Choose one with index, 0 to {len(layouts) - 1}, or keep what "
-            "stands under one of them."
+            f"The JSON holds {len(layouts)} {what}. Choose one with index, 0 to {len(layouts) - 1}, or keep what "
+            "belongs to one of them."
         )
-    return layouts[in_range(index or 0, len(layouts))]
+    return layouts[in_range(index or 0, len(layouts), what)]
 
 
-def in_range(index: int, layouts: int) -> int:
+def in_range(index: int, layouts: int, what: str = "layouts") -> int:
     if not 0 <= index < layouts:
-        holds = "one layout: its index is 0" if layouts == 1 else f"{layouts} layouts, 0 to {layouts - 1}"
+        holds = "one layout: its index is 0" if layouts == 1 else f"{layouts} {what}, 0 to {layouts - 1}"
         raise ValueError(f"There is no layout {index}: the text holds {holds}.")
     return index
 
 
-def _layouts_in(data: Any, marks: frozenset[str]) -> list | None:
-    """The layouts of a collection; None if the data is no collection."""
+def layouts_in(data: Any, marks: frozenset[str]) -> list | None:
+    """Return the layouts of a collection (a list, an object of layouts, or frames); None if the data is none.
+
+    Args:
+        marks: the keys by which an object is a layout.
+    """
 
     def is_layout(value: Any) -> bool:
         return isinstance(value, dict) and not marks.isdisjoint(value)

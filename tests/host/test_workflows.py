@@ -208,6 +208,8 @@ def test_what_a_language_model_says_is_painted(name, comfy_server):
             "a dark green velvet armchair with brass legs",
             "a sleeping orange tabby cat with a blue collar",
         ]
+        boxes = [region["box"] for region in layout["regions"]]
+        assert boxes == [[0.3, 0.35, 0.85, 1.0], [0.45, 0.5, 0.7, 0.7]], "cut at the picture's edge"
     else:
         assert layout["prompt"] == "a photo"
         assert phrases and set(phrases) == {"a golden disc with a dark rim and a fine grain"}

@@ -16,7 +16,7 @@ LAYOUT = """<think>
 </think>
 ```json
 {"prompt": "a reading corner by a window", "regions": [
-  {"phrase": "a dark green velvet armchair with brass legs", "box": [0.3, 0.35, 0.85, 0.95]},
+  {"phrase": "a dark green velvet armchair with brass legs", "box": [0.3, 0.35, 0.85, 1.05]},
   {"phrase": "a sleeping orange tabby cat with a blue collar", "box": [0.45, 0.5, 0.7, 0.7]}]}
 ```"""
 

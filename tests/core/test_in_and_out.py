@@ -8,7 +8,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 DRAWING = "tests/browser/test_drawing.py"
-BOXES = "tests/core/test_boxes.py"
 WORKFLOWS = "tests/host/test_workflows.py"
 BOX_NODES = "tests/host/test_box_nodes.py"
 LAYOUTS = "tests/core/test_layouts.py"
@@ -18,10 +17,11 @@ REGIONAL = "tests/host/composition/test_regional.py"
 SHOWN_BY = {
     "the mouse, a pen, the keys": (DRAWING, "test_brushed_saved_loaded_and_painted"),
     "a mask: mask editor, segmenters": (DRAWING, "test_chained_mask_regions_are_seen"),
-    "*SAM3 Detect*": (BOXES, "test_masks_go_with_their_boxes_through_every_sifting"),
+    "*SAM3 Detect*": (BOX_NODES, "test_what_sam3_finds_by_words_is_regions_with_their_masks"),
     "*Real-Time Detection (RT-DETR)*": (WORKFLOWS, "test_what_a_language_model_says_is_painted"),
-    "MediaPipe's face landmarks": (BOXES, "test_the_boxes_of_another_picture"),
+    "MediaPipe's face landmarks": (BOX_NODES, "test_mediapipes_faces_are_regions"),
     "*Create Bounding Boxes*": (BOX_NODES, "test_the_hosts_canvas_takes_our_boxes_and_gives_them_back"),
+    "*Build JSON Prompt*": (BOX_NODES, "test_the_hosts_json_prompt_is_a_layout"),
     "*Bounding Box*": (BOX_NODES, "test_the_hosts_drawing_and_primitive_take_and_give_boxes"),
     "a language model: *Generate Text*": (WORKFLOWS, "test_what_a_language_model_says_is_painted"),
     "layout files of other tools": (LAYOUTS, "test_each_form_reads"),

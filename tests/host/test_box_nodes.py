@@ -1,10 +1,13 @@
 """Boxes and masks between this pack's nodes and the host's own, in this process."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.boxes import RegionsFromBoxes, RegionsToBoxes
+from deig_pack.nodes.layout import RegionsFromText
 from deig_pack.nodes.masks import EACH, UNION, RegionsToMasks
 
 CAT = {"x": 96.0, "y": 64.0, "width": 192.0, "height": 128.0, "label": "cat", "score": 0.9}
@@ -90,28 +93,94 @@ def test_the_hosts_drawing_and_primitive_take_and_give_boxes():
     assert regions == (Region("a cat", (0.25, 0.25, 0.75, 0.75)),)
 
 
-def test_sam3_reads_our_boxes_as_it_reads_its_own(monkeypatch):
-    """SAM3 Detect itself, with a model that only notes where it is asked to look, in its 1008 pixels."""
+def sam3_detect(monkeypatch, model, picture, **inputs):
+    """SAM3 Detect itself, around a model of ours."""
     boxes_of_the_host()
-    from types import SimpleNamespace
-
     import comfy.model_management
     from comfy_extras.nodes_sam3 import SAM3_Detect
 
+    monkeypatch.setattr(comfy.model_management, "load_model_gpu", lambda model: None)
+    inner = SimpleNamespace(get_dtype=lambda: torch.float32, diffusion_model=model)
+    options = {"refine_iterations": 0, "individual_masks": True}
+    return SAM3_Detect.execute(SimpleNamespace(model=inner), picture, **inputs, **options).args
+
+
+def test_what_sam3_finds_by_words_is_regions_with_their_masks(monkeypatch):
+    """Two words, of which the second is found twice, the less sure first; nothing in a second picture."""
+    found = {"cat": [(0.9, (0, 0, 16, 16))], "cup": [(0.6, (32, 16, 48, 32)), (0.8, (48, 0, 64.5, 16))]}
+
+    def detect(frame, text_embeddings, orig_size, **_):
+        word = "cat" if text_embeddings[0, 0, 0] == 0 else "cup"
+        scores, boxes = zip(*(found[word] if frame.any() else [(0.1, (0, 0, 1, 1))]), strict=True)
+        masks = torch.full((len(boxes), *orig_size), -1.0)
+        for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
+            mask[y0:y1, x0 : int(x1)].fill_diagonal_(1)  # a thin place within the box
+        return {
+            "boxes": torch.tensor([boxes]),
+            "scores": torch.logit(torch.tensor([scores])),
+            "masks": masks[None],
+        }
+
+    words = [
+        {"cond": torch.full((1, 2, 8), float(at)), "attention_mask": None, "max_detections": 2}
+        for at in (0, 1)
+    ]
+    conditioning = [[words[0]["cond"], {"sam3_multi_cond": words}]]
+    pictures = torch.stack((torch.ones(32, 64, 3), torch.zeros(32, 64, 3)))
+    masks, boxes = sam3_detect(monkeypatch, detect, pictures, conditioning=conditioning)
+    lines = {"phrases": "lines", "lines": "a cat\na cup\na jug", "image": pictures, "edges": "clip"}
+    regions, report, width, height = from_boxes(boxes, masks=masks, **lines)
+    assert [region.phrase for region in regions] == ["a cat", "a cup", "a jug"]
+    assert [region.box for region in regions] == [
+        (0, 0, 0.25, 0.5),
+        (0.75, 0, 1, 0.5),
+        (0.5, 0.5, 0.75, 1),
+    ]
+    assert [int(region.mask.values.sum()) for region in regions] == [16, 16, 16]
+    assert (width, height) == (64, 32) and report.startswith("3 regions of 3 boxes. 1 box was cut")
+    assert len(from_boxes(boxes, masks=masks, limit=1, **(lines | {"lines": "a cat"}))[0]) == 1
+    with pytest.raises(ValueError, match="nothing was found in the picture"):
+        from_boxes(boxes, masks=masks, picture=1, **lines)
+
+
+def test_mediapipes_faces_are_regions(monkeypatch):
+    boxes_of_the_host()
+    from comfy_extras import nodes_mediapipe
+
+    faces = [{"bbox_xyxy": np.array([16, 8, 48, 24], np.float32), "score": np.float32(0.9)}]
+    model = SimpleNamespace(
+        canonical_data=None, connection_sets={}, detect_batch=lambda pictures, **_: [faces for _ in pictures]
+    )
+    monkeypatch.setattr(nodes_mediapipe, "transformation_matrix_from_detection", lambda *_: None)
+    picture = torch.zeros(1, 32, 64, 3)
+    _, boxes = nodes_mediapipe.MediaPipeFaceLandmarker.execute(model, picture, "short", 0, 0.5, "empty").args
+    assert from_boxes(boxes, image=picture)[0] == (Region("face", (0.25, 0.25, 0.75, 0.75)),)
+
+
+def test_the_hosts_json_prompt_is_a_layout():
+    canvas = boxes_of_the_host().CreateBoundingBoxes
+    from comfy_extras.nodes_json_prompt import BuildJsonPromptIdeogram
+    from comfy_extras.nodes_preview_any import PreviewAny
+
+    (written,) = RegionsToBoxes.execute((CUP, LAMP), 640, 320, "").args
+    *_, elements = canvas.execute(640, 320, bboxes=written).args
+    (prompt,) = BuildJsonPromptIdeogram.execute(elements, {"style": "none"}, "a table.", "a kitchen").args
+    (text,) = PreviewAny().main(prompt)["result"]
+    regions, words, _ = RegionsFromText.execute(text, "auto", 1, 1).args
+    assert regions == (CUP, LAMP) and words == "a table, a kitchen"
+
+
+def test_sam3_reads_our_boxes_as_it_reads_its_own(monkeypatch):
+    """SAM3 Detect itself, with a model that only notes where it is asked to look, in its 1008 pixels."""
     asked = []
 
     def segment(frame, box_inputs=None, **_):
         asked.append(box_inputs)
         return torch.ones(1, 1, 8, 8)
 
-    monkeypatch.setattr(comfy.model_management, "load_model_gpu", lambda model: None)
-    inner = SimpleNamespace(
-        get_dtype=lambda: torch.float32, diffusion_model=SimpleNamespace(forward_segment=segment)
-    )
     (written,) = RegionsToBoxes.execute((CUP, LAMP), 64, 32, "").args
-    picture = torch.zeros(1, 32, 64, 3)
-    options = {"refine_iterations": 0, "individual_masks": True}
-    masks, _ = SAM3_Detect.execute(SimpleNamespace(model=inner), picture, bboxes=written, **options).args
+    model = SimpleNamespace(forward_segment=segment)
+    masks, _ = sam3_detect(monkeypatch, model, torch.zeros(1, 32, 64, 3), bboxes=written)
     assert masks.shape == (2, 32, 64)
     corners = [box.reshape(4) / 1008 for box in asked]
     assert np.allclose(corners, [CUP.box, LAMP.box], atol=1e-6)

@@ -64,7 +64,7 @@ def write_report(path, version, outcomes):
 def test_the_table_says_what_passed_failed_and_did_not_run(tmp_path):
     areas, sizes = ("test_areas", "test_a_crop[x]"), ("test_sizes", "test_hires_fix")
     batches = ("test_batches", "test_cfg_1")
-    other = ("instance_diffusion.test_with_instance_diffusion", "test_small_pictures_of_these_shapes[odd]")
+    other = ("instance_diffusion.test_with_instance_diffusion", "test_ip_adapters_kind_of_patch")
     old = write_report(
         tmp_path / "old.xml", "0.3.64", {areas: "", sizes: "<failure/>", batches: "<skipped/>", other: ""}
     )
@@ -81,9 +81,11 @@ def test_the_table_says_what_passed_failed_and_did_not_run(tmp_path):
         cells = {line.split(" | ")[0]: line.removesuffix(" |").split(" | ")[2:] for line in lines[4:-2]}
         (area_cells,) = (cells[name] for name in cells if name.startswith("| Set Area"))
         assert area_cells == ["yes", "yes", "not run"]
-        assert cells["| Hires fix; 384x768, 1024x512, 520x776"] == ["**no**", "yes", "yes"]
+        assert cells["| Hires fix; 384x768, 1024x512, 520x776"] == ["**no**", "yes", "not run"]
+        (ip_adapter_cells,) = (cells[name] for name in cells if name.startswith("| IP-Adapter"))
+        assert ip_adapter_cells == ["not run", "not run", "yes"]
         assert cells["| Batches, cfg 1, too little memory for one call"] == ["not run", "yes", "not run"]
-        assert cells["| GLIGEN"] == ["not run", "not run", ""]
+        assert cells["| GLIGEN"] == ["not run", "not run", "not run"]
 
 
 def test_markers_must_be_there(tmp_path):

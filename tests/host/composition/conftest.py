@@ -3,6 +3,8 @@
 What imports the host is imported where it is used: this file is read where there is none as well.
 """
 
+from functools import partial
+
 import pytest
 
 
@@ -13,12 +15,27 @@ def host_in_report(comfy_host, record_testsuite_property):
 
 
 @pytest.fixture(scope="session")
-def grounding(fast_adapter_state):
-    """Two overlapping regions. Tokens are remembered, so each timestep is computed once for all tests."""
-    from deig_pack.tests.host.composition.helpers import TWO
+def ground(fast_adapter_state):
+    """A function that grounds regions."""
     from deig_pack.tests.host.test_patch import make_grounding
 
-    return make_grounding(fast_adapter_state, TWO)
+    return partial(make_grounding, fast_adapter_state)
+
+
+@pytest.fixture(scope="session")
+def grounding(ground):
+    """Two overlapping regions. Tokens are remembered, so each timestep is computed once for all tests."""
+    from deig_pack.tests.host.composition.helpers import TWO
+
+    return ground(TWO)
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    """Positive and negative as the paper has them, through T5."""
+    from deig_pack.tests.host.test_patch import t5
+
+    return t5("a table"), t5("")
 
 
 @pytest.fixture

@@ -72,6 +72,12 @@ def grounded_rows(call) -> list[tuple[int, ...]]:
     return [group.chosen for group in call["grounding"].groups]
 
 
+def boxes_of(group) -> torch.Tensor:
+    """The boxes (n, 4) that an entry's regions have on its picture or crop, with either adapter."""
+    placement = getattr(group, "placement", None)
+    return group.boxes if placement is None else placement.boxes[list(group.chosen)]
+
+
 def assert_only_positives_grounded(calls, positives=(POSITIVE,), regions=TWO):
     """Where a call's text is a positive's, the rows have all regions; elsewhere the fusers have none.
 

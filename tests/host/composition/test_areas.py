@@ -6,6 +6,7 @@ import pytest
 import torch
 from deig_pack.tests.host.composition.helpers import (
     TWO,
+    boxes_of,
     grounded_rows,
     record_calls,
     run_node,
@@ -19,20 +20,18 @@ QUARTER = {"width": 64, "height": 64, "x": 64, "y": 0}
 QUARTER_MASK = torch.zeros(1, 128, 128)
 QUARTER_MASK[:, :64, 64:] = 1.0
 LAMP_IN_QUARTER = torch.tensor([0.0, 0.7, 0.8, 1.0])
+CROPS = (
+    ("ConditioningSetArea", {**QUARTER, "strength": 1.0}),
+    ("ConditioningSetAreaPercentage", {"width": 0.5, "height": 0.5, "x": 0.5, "y": 0.0, "strength": 1.0}),
+    ("ConditioningSetMask", {"mask": QUARTER_MASK, "set_cond_area": "mask bounds", "strength": 1.0}),
+)
 
 
 def positive_groups(calls):
     return [(call, group) for call in calls for group in call["grounding"].groups if group.chosen]
 
 
-@pytest.mark.parametrize(
-    "node, inputs",
-    [
-        ("ConditioningSetArea", {**QUARTER, "strength": 1.0}),
-        ("ConditioningSetAreaPercentage", {"width": 0.5, "height": 0.5, "x": 0.5, "y": 0.0, "strength": 1.0}),
-        ("ConditioningSetMask", {"mask": QUARTER_MASK, "set_cond_area": "mask bounds", "strength": 1.0}),
-    ],
-)
+@pytest.mark.parametrize("node, inputs", CROPS)
 def test_a_crop_sees_the_regions_where_they_were_drawn(node, inputs, grounded):
     positive = run_node("nodes", node, conditioning=POSITIVE, **inputs)[0]
     result, calls = record_calls(grounded, partial(sample, positive=positive))
@@ -42,8 +41,15 @@ def test_a_crop_sees_the_regions_where_they_were_drawn(node, inputs, grounded):
     for call, group in found:
         assert call["x"].shape[-2:] == (8, 8)
         assert group.chosen == (1,)  # the red mug ends left of the crop
-        assert (group.placement.boxes[1] - LAMP_IN_QUARTER).abs().max() <= 1e-6
-        # At the grid of the crop: the lower 3 of 8 rows, the left 7 of 8 columns.
+        assert (boxes_of(group)[0] - LAMP_IN_QUARTER).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("node, inputs", CROPS)
+def test_places_on_a_crops_own_grid(node, inputs, grounded):
+    """The lower 3 of 8 rows, the left 7 of 8 columns."""
+    positive = run_node("nodes", node, conditioning=POSITIVE, **inputs)[0]
+    _, calls = record_calls(grounded, partial(sample, positive=positive, steps=1))
+    for call, group in positive_groups(calls):
         place = group.placement.bias((1,), (8, 8), call["x"])[0].reshape(8, 8).isfinite()
         expected = torch.zeros(8, 8, dtype=torch.bool)
         expected[5:, :7] = True
@@ -89,7 +95,7 @@ def test_a_mask_keeps_the_whole_picture(grounded, grounded_result):
     _, calls = record_calls(grounded, partial(sample, positive=positive))
     for call, group in positive_groups(calls):
         assert call["x"].shape[-2:] == (16, 16) and group.chosen == (0, 1)
-        assert torch.equal(group.placement.boxes, torch.tensor([region.box for region in TWO]))
+        assert torch.equal(boxes_of(group), torch.tensor([region.box for region in TWO]))
 
 
 def test_combined_conditionings_have_the_regions_each(grounded, fast_model):
@@ -158,4 +164,4 @@ def test_an_area_and_a_second_size(fast_model, grounding):
         )
         (call, group), *_ = positive_groups(calls)
         assert tuple(call["x"].shape[-2:]) == (size[0] // 2, size[1] // 2)
-        assert (group.placement.boxes[1] - LAMP_IN_QUARTER).abs().max() <= 1e-6
+        assert (boxes_of(group)[0] - LAMP_IN_QUARTER).abs().max() <= 1e-6

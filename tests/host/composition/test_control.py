@@ -127,13 +127,19 @@ def test_controlnet_at_strength_zero_of_deig_is_the_plain_model(fast_model, grou
     assert torch.equal(small_sample(off, *conds), small_sample(fast_model, *conds))
 
 
+ONE_LEVEL = standins.UNetSize(levels=1, blocks=2, attention_levels=1)
+
+
 @pytest.fixture(scope="module")
-def one_level(comfy_host):
+def one_level_model(comfy_host):
     """A model of one level with two blocks, as SD1.x' first level: there T2I-Adapter's first feature goes."""
-    size = standins.UNetSize(levels=1, blocks=2, attention_levels=1)
     path = comfy_host.base / "models" / "checkpoints" / "one_level.safetensors"
-    model = load_model(random_weights.save_state(path, standins.checkpoint_state(size)))
-    return model, make_grounding(standins.adapter_state(size), TWO)
+    return load_model(random_weights.save_state(path, standins.checkpoint_state(ONE_LEVEL)))
+
+
+@pytest.fixture(scope="module")
+def one_level_grounding():
+    return make_grounding(standins.adapter_state(ONE_LEVEL), TWO)
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +160,8 @@ def t2i_adapter(comfy_host):
     )
 
 
-def test_t2i_adapter_adds_what_it_computed(one_level, t2i_adapter):
-    model, grounding = one_level
+def test_t2i_adapter_adds_what_it_computed(one_level_model, one_level_grounding, t2i_adapter):
+    model, grounding = one_level_model, one_level_grounding
     grounded = apply(model, grounding)
     conds = with_control(t2i_adapter, strength=0.5)
     computed = []

@@ -16,7 +16,7 @@ from deig_pack.tests.host.composition.helpers import (
     run_node,
     sample_latent,
 )
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, difference, make_grounding
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, apply, difference
 
 from bench import random_weights
 
@@ -54,7 +54,7 @@ def test_inpainting_changes_nothing_outside(denoise, fast_model, grounded):
     assert differs(result[INSIDE], sample(fast_model)[INSIDE])
 
 
-def test_a_region_binds_inside_the_mask(fast_model, fast_adapter_state):
+def test_a_region_binds_inside_the_mask(fast_model, ground):
     """What the region says, and where it lies, tells inside the mask and nowhere else."""
     results = []
     for phrase, box in [
@@ -62,8 +62,7 @@ def test_a_region_binds_inside_the_mask(fast_model, fast_adapter_state):
         ("a blue book", (0.0, 0.0, 0.4, 0.5)),
         ("a red mug", (0.0, 0.5, 0.4, 1.0)),
     ]:
-        grounding = make_grounding(fast_adapter_state, (Region(phrase, box),))
-        result, calls = record_calls(apply(fast_model, grounding), inpaint)
+        result, calls = record_calls(apply(fast_model, ground((Region(phrase, box),))), inpaint)
         assert all(grounded_rows(call)[call["entries"].index(0)] == (0,) for call in calls)
         results.append(result)
     mug, book, moved = results

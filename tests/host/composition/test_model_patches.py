@@ -140,33 +140,38 @@ def wide_model(comfy_host):
     return comfy.sd.load_checkpoint_guess_config(str(path), output_vae=False, output_clip=False)[0]
 
 
-@pytest.fixture(scope="module")
-def wide_adapter_state(wide_model):
-    """Fusers as wide as each block of `wide_model`."""
-    state = wide_model.model.diffusion_model.state_dict()
+def widened(shapes, model):
+    """The shapes of an adapter with fusers as wide as each block of a model."""
+    state = model.model.diffusion_model.state_dict()
     tail = ".transformer_blocks.0.norm1.weight"
     widths = {name.removesuffix(tail): len(state[name]) for name in state if name.endswith(tail)}
-    shapes = standins.adapter_shapes(widths, text_width=64, layers=2)
-    for name, shape in shapes.items():
-        if ".fuser." in name:
-            times = widths[name.split(".transformer_blocks")[0]] // 320
-            shapes[name] = tuple(size * times if size % 320 == 0 else size for size in shape)
-    return random_weights.draw_weights(shapes, seed=10)
+
+    def fitted(name, shape):
+        times = widths[name.split(".transformer_blocks")[0]] // 320 if ".fuser." in name else 1
+        return tuple(size * times if size % 320 == 0 else size for size in shape)
+
+    return {name: fitted(name, shape) for name, shape in shapes.items()}
 
 
-def test_freeu_keeps_its_effect(wide_model, wide_adapter_state):
+@pytest.fixture(scope="module")
+def wide_grounding(wide_model):
+    """The two regions for `wide_model`, whose blocks are those of `fast_model`."""
+    shapes = standins.adapter_shapes(standins.transformer_names(standins.FAST), text_width=64, layers=2)
+    return make_grounding(random_weights.draw_weights(widened(shapes, wide_model), seed=10), TWO)
+
+
+def test_freeu_keeps_its_effect(wide_model, wide_grounding):
     def freeu(model):
         return run_node(
             "comfy_extras.nodes_freelunch", "FreeU_V2", model=model, b1=1.3, b2=1.4, s1=0.9, s2=0.2
         )[0]
 
-    grounding = make_grounding(wide_adapter_state, TWO)
-    grounded = apply(wide_model, grounding)
+    grounded = apply(wide_model, wide_grounding)
     both, calls = record_calls(freeu(grounded), small_sample)
     assert torch.isfinite(both).all()
     assert differs(both, small_sample(grounded)) and differs(both, small_sample(freeu(wide_model)))
     assert_only_positives_grounded(calls)
-    assert difference(small_sample(apply(freeu(wide_model), grounding)), both) <= 1e-5
+    assert difference(small_sample(apply(freeu(wide_model), wide_grounding)), both) <= 1e-5
 
 
 OTHER = clip(3)

@@ -13,7 +13,7 @@ from deig_pack.tests.host.composition.helpers import (
     run_node,
     small_sample,
 )
-from deig_pack.tests.host.test_patch import apply, difference, make_grounding, t5
+from deig_pack.tests.host.test_patch import apply, difference
 
 
 def test_two_branches_from_one_model(fast_model, grounded, plain_result, grounded_result):
@@ -32,8 +32,9 @@ def test_a_clone_of_a_patched_model(grounded, grounded_result):
     assert difference(result, grounded_result) <= 1e-6
 
 
-def ksampler(model, steps=3):
+def ksampler(model, prompts, steps=3):
     """The host's KSampler node."""
+    positive, negative = prompts
     return run_node(
         "nodes",
         "KSampler",
@@ -43,16 +44,16 @@ def ksampler(model, steps=3):
         cfg=5.0,
         sampler_name="euler",
         scheduler="normal",
-        positive=t5("a table"),
-        negative=t5(""),
+        positive=positive,
+        negative=negative,
         latent_image={"samples": torch.zeros(1, 4, *SMALL)},
         denoise=1.0,
     )[0]["samples"]
 
 
-def test_interrupted_in_mid_sampling(fast_model, grounded, grounding, plain_result, monkeypatch):
+def test_interrupted_in_mid_sampling(fast_model, grounded, grounding, prompts, plain_result, monkeypatch):
     """The user's click falls into the second call of the model, between two blocks."""
-    whole = ksampler(grounded)
+    whole = ksampler(grounded, prompts)
 
     def stop_as_the_server_does(value, total, preview, **_):
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -68,12 +69,12 @@ def test_interrupted_in_mid_sampling(fast_model, grounded, grounding, plain_resu
     hooks = [fuser.register_forward_hook(click) for fuser in grounding.adapter.fusers.values()]
     try:
         with pytest.raises(comfy.model_management.InterruptProcessingException):
-            ksampler(grounded)
+            ksampler(grounded, prompts)
     finally:
         for hook in hooks:
             hook.remove()
         comfy.model_management.interrupt_current_processing(False)
-    assert torch.equal(ksampler(grounded), whole)
+    assert torch.equal(ksampler(grounded, prompts), whole)
     assert torch.equal(small_sample(fast_model), plain_result)
 
 
@@ -95,12 +96,12 @@ def test_torch_compile(schedule, fast_model, grounding):
         assert differs(result, small_sample(fast_model, **options))
 
 
-def test_torch_compile_with_other_regions(fast_model, fast_adapter_state, grounding):
+def test_torch_compile_with_other_regions(fast_model, ground, grounding):
     """Regions that come and go at times of their own, after a first run with others."""
     early = Region("a red mug", (0, 0, 0.5, 1), end_percent=0.5)
     late = Region("a green lamp", (0.5, 0, 1, 1), start_percent=0.5)
     torch._dynamo.reset()
-    for own in (grounding, make_grounding(fast_adapter_state, (early, late))):
+    for own in (grounding, ground((early, late))):
         grounded = apply(fast_model, own)
         compiled = run_node(
             "comfy_extras.nodes_torch_compile", "TorchCompileModel", model=grounded, backend="eager"

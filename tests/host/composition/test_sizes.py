@@ -32,20 +32,23 @@ def assert_right_at(call, size):
         grid = tuple(-(-cells // 2) for cells in grid)
 
 
-def test_hires_fix(fast_model, grounded):
-    """A second pass at another size and aspect ratio, from the latent of the first, with the same regions."""
-    first, calls = record_calls(grounded, small_sample)
-    assert_right_at(calls[-1], SMALL)
-    latent = {"samples": first}
-    upscaled = run_node(
+def upscaled_to_9_by_14(latent):
+    return run_node(
         "nodes",
         "LatentUpscale",
-        samples=latent,
+        samples={"samples": latent},
         upscale_method="nearest-exact",
         width=112,
         height=72,
         crop="disabled",
     )[0]["samples"]
+
+
+def test_hires_fix(fast_model, grounded):
+    """A second pass at another size and aspect ratio, from the latent of the first, with the same regions."""
+    first, calls = record_calls(grounded, small_sample)
+    assert_right_at(calls[-1], SMALL)
+    upscaled = upscaled_to_9_by_14(first)
     assert upscaled.shape[-2:] == (9, 14)
     second, calls = record_calls(grounded, lambda model: sample_latent(model, upscaled, denoise=0.5))
     assert_only_positives_grounded(calls)

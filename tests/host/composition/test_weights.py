@@ -88,34 +88,41 @@ def encode(clip, text):
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
-def test_lora_on_model_and_clip(fast_model, grounding, lora, merged_model, clip_path):
-    """One LoRA file with both halves, against a model and a CLIP whose weights have it added plainly."""
+CLIP_LAYER = "text_model.encoder.layers.3.self_attn.v_proj"
+
+
+@pytest.fixture(scope="module")
+def clip_lora():
+    """The half of a LoRA that is on CLIP."""
     generator = torch.Generator().manual_seed(21)
-    layer = "text_model.encoder.layers.3.self_attn.v_proj"
-    down, up = (
-        torch.randn(4, 768, generator=generator) / 768**0.5,
-        torch.randn(768, 4, generator=generator) / 2,
-    )
-    name = "lora_te_" + layer.replace(".", "_")
-    both = {
-        **lora,
-        f"{name}.lora_down.weight": down,
-        f"{name}.lora_up.weight": up,
+    name = "lora_te_" + CLIP_LAYER.replace(".", "_")
+    return {
+        f"{name}.lora_down.weight": torch.randn(4, 768, generator=generator) / 768**0.5,
+        f"{name}.lora_up.weight": torch.randn(768, 4, generator=generator) / 2,
         f"{name}.alpha": torch.tensor(4.0),
     }
 
+
+def merged_clip(path, clip_lora):
+    """A CLIP whose weights have the LoRA added plainly."""
+    down, up, _ = clip_lora.values()
+    clip = load_clip(path)
+    weight = clip.cond_stage_model.clip_l.transformer.get_submodule(CLIP_LAYER).weight
+    with torch.no_grad():
+        weight.copy_(weight + STRENGTH * up @ down)
+    return clip
+
+
+def test_lora_on_model_and_clip(fast_model, grounding, lora, clip_lora, merged_model, clip_path):
+    """One LoRA file with both halves, against a model and a CLIP whose weights have it added plainly."""
     clip = load_clip(clip_path)
     plain_text = encode(clip, "a mug and a lamp")
+    both = lora | clip_lora
     model, lora_clip = comfy.sd.load_lora_for_models(fast_model, clip, both, STRENGTH, STRENGTH)
     text = encode(lora_clip, "a mug and a lamp")
     result = small_sample(apply(model, grounding), positive=text)
     del clip, lora_clip
-
-    plain = load_clip(clip_path)
-    weight = plain.cond_stage_model.clip_l.transformer.get_submodule(layer).weight
-    with torch.no_grad():
-        weight.copy_(weight + STRENGTH * up @ down)
-    merged_text = encode(plain, "a mug and a lamp")
+    merged_text = encode(merged_clip(clip_path, clip_lora), "a mug and a lamp")
     assert difference(text[0][0], merged_text[0][0]) <= 2e-3  # the file's weights are float16
     assert difference(merged_text[0][0], plain_text[0][0]) > 2e-2
     assert difference(result, small_sample(apply(merged_model, grounding), positive=text)) <= 1e-4
@@ -187,12 +194,15 @@ def test_a_merged_model_keeps_deig(fast_model, other_model, grounded, grounding,
     assert differs(result, grounded_result)
 
 
-def test_the_saved_model_is_the_plain_one(fast_checkpoint, grounded):
+def test_the_saved_model_is_the_plain_one(fast_checkpoint, grounded, tmp_path):
     small_sample(grounded)  # the patch is in use, the adapter loaded beside the model
-    run_node("comfy_extras.nodes_model_merging", "ModelSave", model=grounded, filename_prefix="deig/saved")
-    (path,) = (Path(folder_paths.get_output_directory()) / "deig").glob("saved*.safetensors")
+    folder = Path(folder_paths.get_output_directory()) / tmp_path.name
+    prefix = f"{tmp_path.name}/saved"
+    run_node("comfy_extras.nodes_model_merging", "ModelSave", model=grounded, filename_prefix=prefix)
+    (path,) = folder.glob("saved*.safetensors")
     saved, plain = load_file(path), load_file(fast_checkpoint)
     weights = {name: tensor for name, tensor in plain.items() if name.startswith(PREFIX)}
     assert {name for name in saved if name.startswith(PREFIX)} == set(weights)
     assert all(torch.equal(saved[name].float(), weights[name]) for name in weights)
-    assert not [name for name in saved if "fuser" in name or "IDE" in name or "position_net" in name]
+    added = ("fuser", "IDE", "position_net", "scaleu", "scale_u")
+    assert not [name for name in saved if any(part in name for part in added)]

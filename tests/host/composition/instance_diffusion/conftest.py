@@ -1,19 +1,36 @@
 """The fixtures of the composition tests, with InstanceDiffusion in place of DEIG."""
 
+from functools import partial
+
 import pytest
 
 
 @pytest.fixture(scope="session")
-def grounding():
-    """Two overlapping regions."""
+def ground():
+    """A function that grounds regions."""
     from deig_pack.tests import standins
-    from deig_pack.tests.host.composition.helpers import TWO
     from deig_pack.tests.host.instance_diffusion.helpers import make_grounding
 
-    return make_grounding(standins.instance_diffusion_state(standins.FAST), TWO)
+    return partial(make_grounding, standins.instance_diffusion_state(standins.FAST))
 
 
-# Both again, or the other adapter's results would be taken.
+@pytest.fixture(scope="session")
+def prompts():
+    """Positive and negative as CLIP gives them, since T5's are refused."""
+    from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE
+
+    return POSITIVE, NEGATIVE
+
+
+# These again, or the other adapter's would be taken.
+@pytest.fixture(scope="session")
+def grounding(ground):
+    """Two overlapping regions."""
+    from deig_pack.tests.host.composition.helpers import TWO
+
+    return ground(TWO)
+
+
 @pytest.fixture
 def grounded(fast_model, grounding):
     """`fast_model` with InstanceDiffusion."""

@@ -1,6 +1,7 @@
 """Where entities lie, against masks by the reference implementation and by hand."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,19 @@ from PIL import Image
 from safetensors import safe_open
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "eligen"
-NAMES = sorted(path.stem for path in GOLDEN.glob("*.safetensors"))
+GOLDENS = "ELIGEN_GOLDENS"
+NOT_KEPT = "flux_full_two"  # too large to be kept here
+NAMES = (*sorted(path.stem for path in GOLDEN.glob("*.safetensors")), NOT_KEPT)
 
 
 def read_golden(name):
-    """Return (tensors, metadata) of a golden file."""
-    with safe_open(GOLDEN / f"{name}.safetensors", "pt") as file:
+    """Return (tensors, metadata) of a golden file; skip the test where the one that is not kept is not there."""
+    path = GOLDEN / f"{name}.safetensors"
+    if name == NOT_KEPT:
+        path = Path(os.environ.get(GOLDENS) or GOLDEN.parents[3].parent / "shared" / "eligen") / path.name
+    if not path.is_file():
+        pytest.skip(f"there is no {path.name} in {path.parent}; {GOLDENS} names its folder")
+    with safe_open(path, "pt") as file:
         metadata = {**file.metadata(), "size": json.loads(file.metadata()["size"])}
         return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (not a dict)
 

@@ -17,12 +17,18 @@ from deig_pack.deig_core.fusion.schedule import Schedule
 from deig_pack.nodes.host.unet import patch_model
 from deig_pack.nodes.loaders import Patcher
 from deig_pack.nodes.types import LoadedTextEncoder
+from deig_pack.tests import standins
+from deig_pack.tests.host.instance_diffusion import helpers as instance_diffusion
 from deig_pack.tests.host.test_patch import REGIONS, clip
 
 from bench.speed.cases import Case
 from bench.speed.low_memory import MODES, OFFLOAD, measure_low_memory
 
 BUDGET = 2 * 10**7  # bytes; the UNet's weights alone are more
+
+
+def load_unet(path):
+    return comfy.sd.load_checkpoint_guess_config(str(path), output_vae=False, output_clip=False)[0]
 
 
 def test_every_mode_paints_the_same_without_the_text_encoder(
@@ -34,9 +40,7 @@ def test_every_mode_paints_the_same_without_the_text_encoder(
     encoder = LoadedTextEncoder(read, ModelPatcher(read.model, OFFLOAD, OFFLOAD))
     adapter = load_adapter(fast_adapter_state, operations=comfy.ops.manual_cast)
     adapter_patcher = Patcher(adapter, OFFLOAD, OFFLOAD)
-    model = comfy.sd.load_checkpoint_guess_config(str(fast_checkpoint), output_vae=False, output_clip=False)[
-        0
-    ]
+    model = load_unet(fast_checkpoint)
     kept = []  # as the host keeps a node's outputs
 
     def make_case() -> Case:
@@ -54,3 +58,21 @@ def test_every_mode_paints_the_same_without_the_text_encoder(
         assert (found["unet"] == whole["unet"]) == mode.is_roomy, name
         assert (found["text_encoder"] > 0) == mode.is_roomy, name
         assert found["difference"] <= 1e-3, name
+
+
+def test_every_mode_paints_the_same_with_instance_diffusion(fast_checkpoint):
+    state = standins.instance_diffusion_state(standins.FAST)
+    grounding = instance_diffusion.make_grounding(state, instance_diffusion.ALL_KINDS, "scribble")
+    model, adapter = load_unet(fast_checkpoint), Patcher(grounding.adapter, OFFLOAD, OFFLOAD)
+    kept = []
+
+    def make_case() -> Case:
+        kept.append(patch_model(model, adapter, grounding, Schedule()))
+        return Case(kept[-1], clip(1), clip(2), (16, 16))
+
+    figures = measure_low_memory(make_case, {"unet": model, "adapter": adapter}, BUDGET)
+    whole = figures["all of it free"]
+    assert whole["unet"] > BUDGET and whole["adapter"] > 0
+    for name, mode in MODES.items():
+        assert (figures[name]["unet"] == whole["unet"]) == mode.is_roomy, name
+        assert figures[name]["difference"] <= 1e-3, name

@@ -15,7 +15,7 @@ from deig_pack.nodes.host.clip import read_phrases
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder, register_adapter_folder
 from deig_pack.nodes.multi_instance import MultiInstanceSampling
 from deig_pack.tests.core.instance_diffusion.test_instance_files import save_split
-from deig_pack.tests.host.test_patch import REGIONS, difference, sample
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, REGIONS, calls_of, difference, sample
 from safetensors.torch import save_file
 
 CONFIG = {
@@ -181,7 +181,15 @@ def test_multi_instance_sampling_with_clip_for_deig(fast_model, clip, deig):
     model = patched(fast_model, deigs_adapter, t5)
     without = MultiInstanceSampling.execute(model, 0.5, "average")[0]
     with_it = MultiInstanceSampling.execute(model, 0.5, "average", clip)[0]
-    assert difference(sample(with_it, size=(8, 8)), sample(without, size=(8, 8))) > 1e-3
+    with calls_of(with_it) as calls:
+        picture = sample(with_it, size=(8, 8))
+    assert difference(picture, sample(without, size=(8, 8))) > 1e-3
+    own = read_phrases(clip, tuple(region.phrase for region in REGIONS)).contexts
+    apart = calls[0]["context"].split(1 + len(REGIONS))
+    whole, *alone = apart[calls[0]["entries"].index(0)]
+    assert torch.equal(whole, POSITIVE[0][0][0]) and torch.equal(torch.stack(alone), own)
+    assert all(torch.equal(row, NEGATIVE[0][0][0]) for row in apart[calls[0]["entries"].index(1)])
+    assert torch.equal(calls[-1]["context"][calls[-1]["entries"].index(0)], POSITIVE[0][0][0])
 
 
 def test_what_clip_read_is_no_text_of_t5(clip):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import comfy.sample
 import pytest
 import torch
-from deig_pack.tests.host.composition.helpers import SMALL, small_sample
+from deig_pack.tests.host.composition.helpers import SMALL, differs, small_sample
 from deig_pack.tests.host.instance_diffusion.helpers import (
     ALL_KINDS,
     DenseInstanceDiffusion,
@@ -119,6 +119,20 @@ def test_a_crop_has_places_of_its_own(fast_model, fast_state):
     for row in positives:
         expected = dense(call["x"][row], call["timesteps"][row], call["context"][row], tokens)
         assert difference(call["out"][row], expected) <= 1e-4
+
+
+def test_moving_a_box_moves_its_own_tokens_alone(fast_model, fast_state):
+    """What the first region says of its box and of its point, which is the middle; and with them the picture."""
+    moved = (replace(REGIONS[0], box=(0.45, 0.3, 0.85, 0.8)), *REGIONS[1:])
+    groundings = [make_grounding(fast_state, regions) for regions in (REGIONS, moved)]
+    before, after = (
+        grounding.on_latent(SMALL).rows(1, 1.0, (0, 1, 2), None, 0.0, "cpu", torch.float32).tokens
+        for grounding in groundings
+    )
+    changed = [at for at, (a, b) in enumerate(zip(before.objs, after.objs, strict=True)) if differs(a, b)]
+    assert [(before.slots[at], before.kinds[at]) for at in changed] == [(0, "boxes"), (0, "points")]
+    pictures = [first_step(apply(fast_model, grounding)) for grounding in groundings]
+    assert difference(*pictures) > 1e-3
 
 
 def test_tokens_are_made_once_a_run(fast_model, fast_state):

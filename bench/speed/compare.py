@@ -37,6 +37,7 @@ def compare(
     budget: Budget,
     name: str,
     steps: int = 1,
+    keep: Callable[[Compared], None] = lambda _: None,
 ) -> Compared:
     """Ask pairings of cases.
 
@@ -45,6 +46,7 @@ def compare(
         budget: of all questions together, as `ask_all` takes it.
         name: of the whole, for the progress bar.
         steps: of each run that is timed; of several the first is left out.
+        keep: called after each answer with all that is known: hours of them are lost by nothing.
     """
     cases, once = {}, {}
     wanted = dict.fromkeys(case for pairing in pairings for case in (pairing.ours, pairing.other))
@@ -67,4 +69,5 @@ def compare(
             bar.update()
             bar.write(f"  {answer.question}: {answer.spread}")
             answers.append(answer)
+            keep(Compared(once, tuple(answers)))
     return Compared(once, tuple(answers))

@@ -11,7 +11,9 @@ seconds (`measure.timing`), so a quick look tells something where a machine is b
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,13 +32,18 @@ STEPS = 6  # of a timed run on an accelerator; on a CPU 1, in which a run's begi
 
 
 def compare_ways(
-    on, size: tuple[int, int], pairings: Sequence[Pairing], budget: Budget, name: str
+    on,
+    size: tuple[int, int],
+    pairings: Sequence[Pairing],
+    budget: Budget,
+    name: str,
+    keep: Callable[[Compared], None] = lambda _: None,
 ) -> Compared:
     from .cases import makers
     from .compare import compare
 
     steps = 1 if on.unet.load_device.type == "cpu" else STEPS
-    return compare(makers(on, size), pairings, budget, name, steps)
+    return compare(makers(on, size), pairings, budget, name, steps, keep)
 
 
 def look_quickly(device: torch.device, dtype: str, pairings: Sequence[Pairing], budget: Budget) -> dict:
@@ -62,7 +69,7 @@ def measure(
     """Ask of models of full size.
 
     Args:
-        keep: called with what is measured so far, whenever a size is done.
+        keep: called with what is measured so far, after each answer.
         host: where what is no comparison is measured too, `rest.measure_rest`; None: it is left out.
     """
     import comfy.model_management
@@ -71,15 +78,19 @@ def measure(
     from .rest import count_second_seed, measure_rest, measure_tokens
 
     machine, found, bars, second_seed, on = machine_of(device), [], [], 0, None
+
+    def keep_so_far(size: str, dtype: str, compared: Compared):
+        keep(record_of(machine, [*found, (size, dtype, compared)], bars))
+
     for dtype in dtypes:
         del on  # there is no room for two
         print(f"Making models of full size, {dtype} ...", flush=True)
         on = Models(DTYPES[dtype])
         for size in sizes:
-            compared = compare_ways(on, SIZES[size], pairings, budget, f"{size}, {dtype}")
+            so_far = partial(keep_so_far, size, dtype)
+            compared = compare_ways(on, SIZES[size], pairings, budget, f"{size}, {dtype}", so_far)
             found.append((size, dtype, compared))
             bars += tokens_bar(measure_tokens(on), compared, f"{size}, {dtype}")
-            keep(record_of(machine, found, bars))
         second_seed += count_second_seed(on)
         comfy.model_management.unload_all_models()
     bars.append(Bar.at_most("IDE evaluations for a second seed", second_seed, 0))
@@ -124,6 +135,13 @@ def parse_arguments() -> argparse.Namespace:
         help="the most pairs of a comparison (default: %(default)s)",
     )
     parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="of the pairs of a size and precision together; a comparison gets its share, and 8 pairs in any case "
+        "(default: as long as it takes)",
+    )
+    parser.add_argument(
         "--one-thread",
         action="store_true",
         help="on a CPU: use one thread, and its CPU seconds, in which other work on the machine hardly shows",
@@ -159,7 +177,7 @@ def main():
             result = look_quickly(device, dtypes[0], options.pairings, Budget(options.pairs, QUICK_SECONDS))
         else:
             host = None if options.only_pairs else options.host
-            sizes, budget = options.size or list(SIZES), Budget(options.pairs)
+            sizes, budget = options.size or list(SIZES), Budget(options.pairs, 60 * options.minutes)
             result = measure(device, sizes, dtypes, options.pairings, budget, keep, host)
     keep(result)
     say_table(result)

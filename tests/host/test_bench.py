@@ -76,8 +76,14 @@ def test_every_way_is_counted(tiny_models):
 def test_ways_are_compared_in_pairs(tiny_models):
     names = [(CaseName(DEIG, 1), CaseName(PLAIN)), (CaseName(DEIG, 8), CaseName(GLIGEN, 8))]
     pairings = [pairing for pairing in PAIRINGS if (pairing.ours, pairing.other) in names]
+    kept = []
     with torch.inference_mode():
-        compared = compare(makers(tiny_models, CELLS), pairings, Budget(pairs=FEWEST), "tiny")
+        compared = compare(
+            makers(tiny_models, CELLS), pairings, Budget(pairs=FEWEST), "tiny", keep=kept.append
+        )
+    # Who ends it after an hour has what was answered.
+    assert [one.answers for one in kept] == [compared.answers[:1], compared.answers]
+    assert json.dumps(record_of({}, [("tiny", "fp32", kept[0])]))
     assert [(answer.question.ours, answer.question.other) for answer in compared.answers] == names
     for answer in compared.answers:
         assert len(answer.pairs) == FEWEST

@@ -26,6 +26,7 @@ from deig_core.regions.region import Region
 
 from . import text
 from .device import CPU, half_precision
+from .plain_text import PlainText
 from .reader import OF_GROUND, OF_PHRASE, Reader, name_ground, name_shape
 from .scenes import Scene, Shape
 from .unet import CONTEXT_WIDTH, WIDTH, UNet
@@ -46,6 +47,19 @@ SIZES = AdapterSizes(
     context_width=CONTEXT_WIDTH,
     fusers=tuple((path, WIDTH, 4 * WIDTH) for path in UNet.FUSED_BLOCKS),
 )
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How a phrase becomes tokens.
+
+    Args:
+        tokens: how many.
+        ide: whether the IDE makes them; without it they are the text's own features (`PlainText`).
+    """
+
+    tokens: int = SIZES.ide.tokens
+    ide: bool = True
 
 
 def noise_schedule() -> torch.Tensor:
@@ -98,17 +112,21 @@ def words_of(scenes: Sequence[Scene], with_instances: Sequence[bool], prompts: S
     )
 
 
-def extract(ide: InstanceDetailExtractor, padded: text.Padded, timesteps: torch.Tensor) -> torch.Tensor:
+def extract(
+    ide: InstanceDetailExtractor | PlainText, padded: text.Padded, timesteps: torch.Tensor
+) -> torch.Tensor:
     """Do what the IDE does with all 128 positions of each phrase.
 
     Args:
-        ide: the pack's IDE.
+        ide: the pack's IDE, or what stands in its place.
         padded: P phrases.
         timesteps: (P,)
 
     Returns:
         (P, tokens, width)
     """
+    if isinstance(ide, PlainText):
+        return ide(padded)
     connector = ide.connector
     time = F.silu(ide.time_embedding(timesteps, padded.features.dtype))
     latents = repeat(connector.latents, "tokens width -> p tokens width", p=len(timesteps))
@@ -155,17 +173,26 @@ class SmallDEIG(nn.Module):
     Args:
         tokenizer: of the text encoder.
         seed: of the weights.
+        extraction: how phrases and prompts become tokens.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int = 0):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        seed: int = 0,
+        extraction: Extraction = Extraction(),  # noqa: B008, it is frozen
+    ):
         super().__init__()
         torch.manual_seed(seed)
         self.tokenizer = tokenizer
         self.text: T5EncoderModel = text.new_encoder(seed)
         self.unet = UNet()
-        self.adapter = Adapter(SIZES)
-        self.phrase_reader = Reader(SIZES.ide.tokens, CONTEXT_WIDTH, OF_PHRASE)
-        self.ground_reader = Reader(SIZES.ide.tokens, CONTEXT_WIDTH, OF_GROUND)
+        tokens = extraction.tokens
+        self.adapter = Adapter(replace(SIZES, ide=replace(SIZES.ide, tokens=tokens)))
+        if not extraction.ide:
+            self.adapter.IDE = PlainText(SIZES.ide.text_width, CONTEXT_WIDTH, tokens)
+        self.phrase_reader = Reader(tokens, CONTEXT_WIDTH, OF_PHRASE)
+        self.ground_reader = Reader(tokens, CONTEXT_WIDTH, OF_GROUND)
         self._start_calm()
 
     @torch.no_grad()

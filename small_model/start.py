@@ -23,6 +23,7 @@ from .stored import AUTOENCODER_PREFIX, UNET_PREFIX, part
 from .widen import narrow, widen_adapter, widen_unet
 
 START = "start.pt"
+IDE = "IDE."  # names of its tensors in an adapter
 
 
 def begin(folder: Path, weights: Path | None):
@@ -78,9 +79,14 @@ def narrowed(weights: Path) -> dict[str, dict[str, torch.Tensor]]:
     }
 
 
-def load_start(model: SmallDEIG, folder: Path):
-    """Let a model begin with the weights of a run's folder, if there are any."""
-    if (folder / START).exists():
-        state = torch.load(folder / START, weights_only=True)
-        for name in ("unet", "adapter", "text"):
-            getattr(model, name).load_state_dict(state[name])
+def load_start(model: SmallDEIG, folder: Path, new_ide: bool = False):
+    """Let a model begin with the weights of a run's folder, if there are any; its IDE anew, if that is asked for."""
+    if not (folder / START).exists():
+        return
+    state = torch.load(folder / START, weights_only=True)
+    if new_ide:
+        own = model.adapter.state_dict()
+        others = {name: tensor for name, tensor in state["adapter"].items() if not name.startswith(IDE)}
+        state["adapter"] = others | {name: own[name] for name in own if name.startswith(IDE)}
+    for name in ("unet", "adapter", "text"):
+        getattr(model, name).load_state_dict(state[name])

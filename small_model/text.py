@@ -30,10 +30,12 @@ class Padded(NamedTuple):
     Args:
         features: (P, S, width), S at most 128.
         times: how often the last position is there in the full 128.
+        words: (P, S), bool, where there is a word and not padding; a phrase's end counts as one.
     """
 
     features: torch.Tensor
     times: int
+    words: torch.Tensor
 
 
 def config() -> T5Config:
@@ -129,8 +131,9 @@ def encode(encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast, phrases:
     ids = [row[:LENGTH] for row in tokenizer(list(phrases))["input_ids"]]
     length = min(max(map(len, ids)) + FAR, LENGTH)
     tokens = torch.tensor([row + [0] * (length - len(row)) for row in ids], device=encoder.device)
-    features = encoder(input_ids=tokens, attention_mask=(tokens != 0).long()).last_hidden_state
-    return Padded(features, LENGTH - length + 1)
+    words = tokens != 0
+    features = encoder(input_ids=tokens, attention_mask=words.long()).last_hidden_state
+    return Padded(features, LENGTH - length + 1, words)
 
 
 def encode_whole(

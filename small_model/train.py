@@ -35,7 +35,7 @@ from .curve import draw_curve
 from .device import CPU, STORED, half_precision, pick_device
 from .export import CURVE, is_stored_in_eight_bits
 from .keep import load_same, save_whole
-from .model import LATENT, SmallDEIG, Words, noise_schedule, sample, words_of
+from .model import LATENT, Extraction, SmallDEIG, Words, noise_schedule, sample, words_of
 from .scenes import FIRST_SCENE, Scene, deal, draw
 from .start import begin, load_start
 from .supply import drawn_ahead
@@ -68,6 +68,8 @@ class Recipe:
         average: how much of the averaged weights each step keeps.
         scenes: train on so many scenes over and over; 0: on new ones all the time.
         seed: of weights, noise and scenes.
+        extraction: how phrases and prompts become tokens.
+        new_ide: where stored weights are begun from, whether all but the IDE's are taken.
     """
 
     samples: int = 425_000
@@ -84,6 +86,8 @@ class Recipe:
     average: float = 0.998
     scenes: int = 0
     seed: int = 0
+    extraction: Extraction = Extraction()
+    new_ide: bool = False
 
     @property
     def steps(self) -> int:
@@ -298,8 +302,8 @@ class Run:
         self.encoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
         self.encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
         tokenizer = text.load_tokenizer(folder / "t5")
-        self.model = SmallDEIG(tokenizer, recipe.seed)
-        load_start(self.model, folder)
+        self.model = SmallDEIG(tokenizer, recipe.seed, recipe.extraction)
+        load_start(self.model, folder, recipe.new_ide)
         self.model.to(device, memory_format=torch.channels_last)
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
@@ -388,7 +392,8 @@ class Run:
 
     def averaged(self) -> SmallDEIG:
         """Return a model with the averaged weights."""
-        model = SmallDEIG(self.model.tokenizer).to(self.device, memory_format=torch.channels_last)
+        model = SmallDEIG(self.model.tokenizer, extraction=self.recipe.extraction)
+        model.to(self.device, memory_format=torch.channels_last)
         model.load_state_dict(self.average)
         return model.eval().requires_grad_(False)
 
@@ -490,12 +495,22 @@ def main():
         scenes=arguments.scenes,
         seed=arguments.seed,
     )
+    train(arguments.run, recipe, device, workers)
+
+
+def train(folder: Path, recipe: Recipe, device: torch.device, workers: int = 1):
+    """Train, or go on, in a folder that is prepared.
+
+    Args:
+        folder, recipe, device: as `Run` has them.
+        workers: on a CPU, processes of one thread each; 1: this one, with all cores.
+    """
     if workers == 1:
-        Run(arguments.run, recipe, device=device).train()
+        Run(folder, recipe, device=device).train()
         return
     with tempfile.TemporaryDirectory() as scratch:
         meeting = (Path(scratch) / "meeting").as_uri()
-        mp.spawn(_work, (workers, meeting, arguments.run, recipe), nprocs=workers)
+        mp.spawn(_work, (workers, meeting, folder, recipe), nprocs=workers)
 
 
 def _work(rank: int, workers: int, meeting: str, folder: Path, recipe: Recipe):

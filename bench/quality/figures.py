@@ -1,6 +1,6 @@
 """Figures of how well the small model paints what it is told: sums, the bars they are held against, and tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -194,17 +194,16 @@ def _cells(figures: Figures) -> list[str]:
     ]
 
 
+def figures_table(first: str, figures: Mapping[str, Figures]) -> str:
+    """Return a table in markdown with a row for each, `first` being the head of their names."""
+    return _table((first, *FIGURES_HEAD), [[name, *_cells(one)] for name, one in figures.items()])
+
+
 def tables(results: Results, bars: Sequence[Bar]) -> str:
     """Everything as markdown."""
-    by_count = _table(
-        ("instances", *FIGURES_HEAD),
-        [[group, *_cells(figures)] for group, figures in results[FULL].items()],
-    )
+    by_count = figures_table("instances", results[FULL])
     others = [name for name in (SAME, *VARIANTS) if name != FULL]
-    parts = _table(
-        ("model", *FIGURES_HEAD),
-        [[name, *_cells(results[name][ALL])] for name in others],
-    )
+    parts = figures_table("model", {name: results[name][ALL] for name in others})
     groups = list(results[FULL])
     everything = _table(
         ("all three right", *groups),

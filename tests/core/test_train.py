@@ -18,7 +18,8 @@ from torch import nn
 from small_model import autoencoder, text, train
 from small_model.device import CPU, STORED, pick_device
 from small_model.export import export_run
-from small_model.model import SmallDEIG, noise_schedule, sample, words_of
+from small_model.model import Extraction, SmallDEIG, noise_schedule, sample, words_of
+from small_model.plain_text import PlainText
 from small_model.reader import OF_GROUND, OF_PHRASE, Reader, name_ground, name_shape
 from small_model.scenes import (
     COLOURS,
@@ -305,6 +306,57 @@ def test_a_run_begins_from_stored_weights(stored, tmp_path):
         assert (again / file).read_bytes() == (stored / file).read_bytes(), file
     prepare(folder, steps=0, seed=0, device=CPU, start_from=stored)
     assert Run(folder, replace(RECIPE, seed=3)).curve == run.curve
+
+
+@pytest.mark.parametrize("extraction", [Extraction(4), Extraction(1, ide=False), Extraction(8, ide=False)])
+def test_another_extraction_begins_anew_and_all_else_as_stored(extraction, stored, tmp_path):
+    prepare(tmp_path, steps=0, seed=0, device=CPU, start_from=stored)
+    recipe = replace(RECIPE, seed=3, extraction=extraction, new_ide=True)
+    run = Run(tmp_path, recipe)
+    begun = torch.load(tmp_path / "start.pt", weights_only=True)
+    state = run.model.adapter.state_dict()
+    anew = {name for name in state if name.startswith("IDE.")}
+    assert all(torch.equal(state[name], begun["adapter"][name]) for name in state.keys() - anew)
+    same = SmallDEIG(run.model.tokenizer, 3, extraction).adapter.state_dict()
+    assert anew and all(torch.equal(state[name], same[name]) for name in anew)
+    read = run.model.read(
+        torch.tensor([500, 20]), words_of([deal(1), deal(2)], [True, True], ["a ground", ""])
+    )
+    assert read.context.shape[1] == read.tokens.shape[1] == extraction.tokens
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    run.train()
+    moved = {
+        name
+        for name, tensor in run.model.adapter.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
+    assert moved & anew and moved - anew  # the IDE's part learns with the rest
+    assert run.averaged().adapter.state_dict().keys() == before.keys()
+    with pytest.raises(ValueError, match="was begun with"):
+        Run(tmp_path, replace(recipe, extraction=Extraction()))
+
+
+def test_the_mean_of_the_words_leaves_padding_out(prepared):
+    """And what stands next to a phrase in a batch makes no difference."""
+    tokenizer = text.load_tokenizer(prepared / "t5")
+    encoder, plain = text.new_encoder(0), PlainText(96, 32, 1)
+    phrases = ["a red circle", "a small striped cross, green and white"]
+    with torch.no_grad():
+        together = plain(text.encode(encoder, tokenizer, phrases))
+        for phrase, tokens in zip(phrases, together, strict=True):
+            features = text.encode_whole(encoder, tokenizer, [phrase])[0]
+            words = len(tokenizer(phrase)["input_ids"])
+            expected = plain.proj_in(plain.norm(features[:words]).mean(0))
+            torch.testing.assert_close(tokens[0], expected)
+
+
+def test_first_words_are_tokens_of_their_own_and_padding_fills_up(prepared):
+    tokenizer = text.load_tokenizer(prepared / "t5")
+    encoder, plain = text.new_encoder(0), PlainText(96, 32, 30)
+    with torch.no_grad():
+        tokens = plain(text.encode(encoder, tokenizer, ["a red circle"]))
+        features = text.encode_whole(encoder, tokenizer, ["a red circle"])
+        torch.testing.assert_close(tokens, plain.proj_in(plain.norm(features[:, :30])))
 
 
 def test_a_run_that_was_begun_otherwise_is_refused(stored, folder, tmp_path):

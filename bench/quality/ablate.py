@@ -87,7 +87,13 @@ def draw_tokens(found: Mapping[str, Figures], path: Path):
 
 
 def ablate(
-    folder: Path, weights: Path, samples: int, layouts: int, device: torch.device, workers: int = 1
+    folder: Path,
+    weights: Path,
+    samples: int,
+    layouts: int,
+    device: torch.device,
+    workers: int = 1,
+    variants: Mapping[str, Extraction] = VARIANTS,
 ) -> dict[str, Figures]:
     """Train and judge every variant, or go on with that; what is found is written after each.
 
@@ -97,9 +103,10 @@ def ablate(
         samples: scenes that each learns from.
         layouts: how many are judged.
         device, workers: as `train` takes them.
+        variants: which.
     """
     found: dict[str, Figures] = {}
-    for name, extraction in VARIANTS.items():
+    for name, extraction in variants.items():
         print(name, flush=True)
         place, recipe = folder / name.replace(" ", "-").replace(",", ""), recipe_of(extraction, samples)
         prepare(place, 0, recipe.seed, device, weights)

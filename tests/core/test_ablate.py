@@ -26,15 +26,16 @@ def test_judged_layouts_are_seen_nowhere_else():
     assert not ours & {job.seed for job in jobs_of(1000, 1000, 1000)}
 
 
-def test_all_variants_are_trained_judged_and_gone_on_with(tmp_path):
-    found = ablate(tmp_path, WEIGHTS, samples=64, layouts=2, device=CPU)
-    assert set(found) == set(VARIANTS) and all(figures.layouts == 2 for figures in found.values())
+def test_variants_are_trained_judged_and_gone_on_with(tmp_path):
+    some = {name: VARIANTS[name] for name in ("16 tokens", "no IDE, mean of the words")}
+    found = ablate(tmp_path, WEIGHTS, samples=64, layouts=2, device=CPU, variants=some)
+    assert set(found) == set(some) and all(figures.layouts == 2 for figures in found.values())
     record = json.loads((tmp_path / "ablation.json").read_text())
     assert record == {"samples": 64, "figures": {name: asdict(figures) for name, figures in found.items()}}
     table = (tmp_path / "ablation.md").read_text()
-    assert all(f"| {name} " in table for name in VARIANTS)
+    assert all(f"| {name} " in table for name in some)
     states = sorted(tmp_path.glob("*/state.pt"))
-    assert len(states) == len(VARIANTS)
+    assert len(states) == len(some)
     kept = [torch.load(state, weights_only=True)["step"] for state in states]
-    assert kept == [2] * len(VARIANTS)
-    assert ablate(tmp_path, WEIGHTS, samples=64, layouts=2, device=CPU) == found
+    assert kept == [2] * len(some)
+    assert ablate(tmp_path, WEIGHTS, samples=64, layouts=2, device=CPU, variants=some) == found

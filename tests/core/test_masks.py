@@ -53,6 +53,12 @@ def test_share_and_front():
     assert torch.equal(union(shared), union(torch.stack([back, front])))
 
 
+def test_a_region_lies_behind_all_later_ones():
+    beside = Region("beside", (0.75, 0.0, 1.0, 1.0))
+    back, _, front = region_masks((BACK, beside, FRONT), SIZE, MaskOptions(overlap="front"))
+    assert torch.equal(back, *region_masks((BACK,), SIZE) * (1 - front)), "also where others come between"
+
+
 def test_a_soft_mask_in_front_lets_the_back_through():
     grey = Region("haze", (0, 0, 1, 1), mask=Mask(np.full(SIZE, 0.25, np.float32)))
     back, _ = region_masks((BACK, grey), SIZE, MaskOptions(overlap="front"))

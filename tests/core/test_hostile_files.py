@@ -144,6 +144,13 @@ def entry(begin: int, end: int, shape=None, kind="F32") -> dict:
     return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
 
 
+def test_an_empty_tensor_hides_no_other_that_lies_over_one(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_header(path, {"IDE.a": entry(0, 64), "IDE.none": entry(32, 32, [0]), "IDE.b": entry(48, 64)})
+    with pytest.raises(ValueError, match=r"'IDE\.b' lies over another"):
+        open_tensors(path)
+
+
 @pytest.mark.parametrize("second", [(0, 64), (60, 64), (16, 32)])
 def test_safetensors_that_lie_over_one_another_are_refused(tmp_path, second):
     path = tmp_path / "x.safetensors"

@@ -736,6 +736,12 @@ def test_points_of_a_layout_lie_in_the_picture(point):
             read_layout(json.dumps([entry | place]))
 
 
+@pytest.mark.parametrize("format", ["auto", "llm"])
+def test_an_empty_list_beside_the_layout_is_nothing(format):
+    text = '{"objects": [{"label": "a cup", "bbox": [0.25, 0.25, 0.5, 0.5]}], "relations": []}'
+    assert [region.phrase for region in read_layout(text, format).regions] == ["a cup"]
+
+
 def test_a_list_of_phrases_with_bbox_is_a_language_models():
     """Only `box` has this pack's corners in fractions; `bbox` has a corner and a size."""
     text = '[{"phrase": "a", "bbox": [0.25, 0.25, 0.5, 0.5]}]'

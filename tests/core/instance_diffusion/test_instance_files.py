@@ -142,6 +142,14 @@ def test_a_missing_part_is_named(tmp_path, state, missing, words):
         open_adapter(paths[missing - 1])
 
 
+def test_of_two_of_a_part_the_one_that_is_asked_for_is_read(tmp_path, state):
+    paths = save_split(tmp_path, state)
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "old.ckpt").write_bytes(save_split(tmp_path / "other", other)[2].read_bytes())
+    assert same(read_adapter(paths[2]), state)
+
+
 def test_two_of_a_part_are_refused(tmp_path, state):
     paths = save_split(tmp_path, state)
     (tmp_path / "old.ckpt").write_bytes(paths[2].read_bytes())

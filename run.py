@@ -347,6 +347,13 @@ def raise_when_ended():
 # demo
 
 
+def png(name: str) -> Path:
+    """The path of a picture to write, asked for before minutes are spent on it."""
+    if Path(name).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{name} is to be a PNG, so give it a name that ends in .png.")
+    return Path(name)
+
+
 def demo_host() -> Host | None:
     """A ComfyUI to paint in, installed where there is none; None where that fails."""
     hosts = find_hosts()
@@ -522,7 +529,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "the same through the training pipeline.",
     )
     demo_parser.add_argument(
-        "--out", type=Path, default=ROOT / "out" / "demo.png", help="the PNG to write (default: out/demo.png)"
+        "--out", type=png, default=ROOT / "out" / "demo.png", help="the PNG to write (default: out/demo.png)"
     )
     demo_parser.set_defaults(run=demo)
     ui_parser = commands.add_parser(

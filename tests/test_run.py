@@ -229,6 +229,13 @@ def test_a_named_host_that_is_not_there_stops_the_demo(run, monkeypatch, tmp_pat
         run_demo(run, monkeypatch)
 
 
+def test_a_demo_that_could_not_be_saved_is_refused_before_it_is_painted(run, capsys):
+    with pytest.raises(SystemExit):
+        run.parse_arguments(["demo", "--out", "pictures/demo"])
+    assert "ends in .png" in capsys.readouterr().err
+    assert run.parse_arguments(["demo", "--out", "pictures/demo.PNG"]).out == Path("pictures/demo.PNG")
+
+
 @pytest.mark.parametrize("command", ["demo", "ui"])
 def test_unknown_arguments_are_refused(run, capsys, command):
     with pytest.raises(SystemExit):

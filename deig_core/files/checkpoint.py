@@ -25,7 +25,7 @@ from .tensor_files import TensorFile, open_tensors, read_state_dict, write_safet
 __all__ = ["AdapterSource", "open_adapter", "read_adapter", "read_state_dict", "write_adapter"]
 
 # An adapter's tensor, with whatever prefix a training framework or a merged checkpoint put before the name.
-_ADAPTER_KEY = re.compile(
+ADAPTER_KEY = re.compile(
     r"(?P<prefix>(?:.*?\.)?)"
     r"(?P<name>(?:(?:input_blocks|middle_block|output_blocks)\.(?:\d+\.)*transformer_blocks\.\d+\.fuser"
     r"|position_net|IDE)\..+|scaleu_[bs]_\d+)"
@@ -112,7 +112,7 @@ def _adapter_names(file: TensorFile) -> dict[str, str]:
     """Return the file's names by the adapter's."""
     found: dict[str, dict[str, str]] = {}
     for key in file.entries:
-        if match := _ADAPTER_KEY.fullmatch(key):
+        if match := ADAPTER_KEY.fullmatch(key):
             found.setdefault(match["prefix"], {})[match["name"]] = key
     if not found:
         raise ValueError(_no_adapter(file))
@@ -190,39 +190,72 @@ def write_adapter(
     Raises:
         ValueError: where the destination cannot be, or a number does not fit into `dtype`.
     """
-    destination = Path(destination)
-    if destination.suffix != ".safetensors":
-        raise ValueError(f"What is written is a safetensors file, so {destination.name!r} must end so.")
-    if not destination.parent.is_dir():
-        raise ValueError(f"There is no folder {destination.parent} to write {destination.name} into.")
     if isinstance(source, AdapterSource):
         layout, origin, system = source.layout(dtype), source.path.name, source.system
     else:
         layout = {name: (dtype or tensor.dtype, tuple(tensor.shape)) for name, tensor in source.items()}
         origin, system = "tensors in memory", DEIG
-    done = 0
 
     def read(name: str) -> torch.Tensor:
+        return in_dtype(
+            name, source.read(name, dtype) if isinstance(source, AdapterSource) else source[name], dtype
+        )
+
+    write_tensors(destination, layout, read, {"what": f"{system} adapter", "source": origin}, progress)
+
+
+def write_tensors(
+    destination: str | Path,
+    layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    read: Callable[[str], torch.Tensor],
+    metadata: Mapping[str, str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+):
+    """Write tensors as safetensors, one at a time; a file of that name is replaced when done.
+
+    Args:
+        layout: name -> type and shape to write.
+        read: gives the tensor of that name, in that type and shape.
+        metadata: what the file says of itself.
+        progress: told after each tensor how many of how many are written.
+
+    Raises:
+        ValueError: where the destination cannot be.
+    """
+    destination = Path(destination)
+    if destination.suffix != ".safetensors":
+        raise ValueError(f"What is written is a safetensors file, so {destination.name!r} must end so.")
+    if not destination.parent.is_dir():
+        raise ValueError(f"There is no folder {destination.parent} to write {destination.name} into.")
+    done = 0
+
+    def read_next(name: str) -> torch.Tensor:
         nonlocal done
-        tensor = source.read(name, dtype) if isinstance(source, AdapterSource) else source[name]
-        if dtype is not None:
-            tensor = tensor.to(dtype)
-            _check_fits(name, tensor)
+        tensor = read(name)
         done += 1
         progress(done, len(layout))
         return tensor
 
-    metadata = {"format": "pt", "what": f"{system} adapter", "source": origin, "tensors": str(len(layout))}
-    write_safetensors(destination, layout, read, metadata)
+    metadata = {"format": "pt", **metadata, "tensors": str(len(layout))}
+    write_safetensors(destination, layout, read_next, metadata)
 
 
-def _check_fits(name: str, tensor: torch.Tensor):
+def in_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """Return a tensor in a type that it is to be written in; None keeps its own.
+
+    Raises:
+        ValueError: where a number does not fit into it.
+    """
+    if dtype is None:
+        return tensor
+    tensor = tensor.to(dtype)
     # The extremes of numbers among which one is NaN are NaN.
     if tensor.numel() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
         raise ValueError(
             f"The tensor {name!r} has numbers that are not finite in {tensor.dtype}. Write bf16 or fp32 "
             "instead; where those fail too, the checkpoint itself is damaged."
         )
+    return tensor
 
 
 def main(arguments: list[str] | None = None) -> str:

@@ -97,29 +97,33 @@ class TensorFile:
             )
 
 
-def open_tensors(path: str | Path) -> TensorFile:
+def open_tensors(path: str | Path, part: str | None = None) -> TensorFile:
     """Find out which tensors a file has and where they lie; reads none of them.
+
+    Args:
+        part: of what torch.save wrote, the entry whose tensors are meant, none where it is not there; None: its
+            largest state dict. A safetensors file has no parts.
 
     Raises:
         ValueError: for a missing, truncated, damaged or unknown file, saying what to do.
     """
     opened = OpenFile(Path(path))
     try:
-        return TensorFile(opened, *_entries(opened))
+        return TensorFile(opened, *_entries(opened, part))
     except BaseException:
         opened.close()
         raise
 
 
-def _entries(opened: OpenFile) -> tuple[dict[str, Window | Foreign], dict[str, Foreign]]:
+def _entries(opened: OpenFile, part: str | None) -> tuple[dict[str, Window | Foreign], dict[str, Foreign]]:
     start = opened.read(0, 16)
     # First, since the length that a safetensors file begins with may look like either of the others.
     if start[8:9] == b"{":
-        return safetensors_entries(opened), {}
+        return ({} if part else safetensors_entries(opened)), {}
     if start[:2] == b"PK":
-        return zip_entries(opened)
+        return zip_entries(opened, part)
     if start[:1] == b"\x80":
-        return legacy_entries(opened)
+        return legacy_entries(opened, part)
     raise ValueError(f"{opened.path} holds no tensors that can be read: {_what_it_may_be(start)}")
 
 

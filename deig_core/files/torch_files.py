@@ -61,8 +61,11 @@ class _Stream:
 # Since 1.6: nothing compressed, NAME/data.pkl, NAME/data/KEY for each storage.
 
 
-def zip_entries(opened: OpenFile) -> tuple[Entries, Around]:
+def zip_entries(opened: OpenFile, part: str | None = None) -> tuple[Entries, Around]:
     """Return where each tensor of torch.save's archive lies, and what is around them.
+
+    Args:
+        part: as for `open_tensors`.
 
     Raises:
         ValueError: for an archive that is damaged, or of another make.
@@ -90,7 +93,7 @@ def zip_entries(opened: OpenFile) -> tuple[Entries, Around]:
             raise ValueError(f"{path}: the archive lacks storage {storage.key[:80]}. {DOWNLOAD_AGAIN}")
         return _member_position(opened, info)
 
-    return _placed(contents.value, position_of)
+    return _placed(contents.value, part, position_of)
 
 
 def _member_position(opened: OpenFile, info: zipfile.ZipInfo) -> int:
@@ -115,8 +118,11 @@ def _member_position(opened: OpenFile, info: zipfile.ZipInfo) -> int:
 # Before 1.6
 
 
-def legacy_entries(opened: OpenFile) -> tuple[Entries, Around]:
+def legacy_entries(opened: OpenFile, part: str | None = None) -> tuple[Entries, Around]:
     """Return where each tensor of torch.save's bare pickles lies, and what is around them.
+
+    Args:
+        part: as for `open_tensors`.
 
     Raises:
         ValueError: for a file that is damaged, or of another make.
@@ -133,7 +139,7 @@ def legacy_entries(opened: OpenFile) -> tuple[Entries, Around]:
             raise ValueError(f"{path} is in a form of torch.save that is not read here. {SAVE_AGAIN}")
     contents, keys = _walk(opened, stream), _walk(opened, stream).value
     positions = _legacy_positions(opened, stream.tell(), keys, contents.storages)
-    return _placed(contents.value, lambda storage: positions[storage.key])
+    return _placed(contents.value, part, lambda storage: positions[storage.key])
 
 
 def _legacy_positions(
@@ -168,15 +174,19 @@ def _walk(opened: OpenFile, stream: _Stream) -> Walked:
 # What both forms hold
 
 
-def _placed(contents: Any, position_of: Callable[[StorageRef], int]) -> tuple[Entries, Around]:
+def _placed(
+    contents: Any, part: str | None, position_of: Callable[[StorageRef], int]
+) -> tuple[Entries, Around]:
     def placed(value: TensorRef | Foreign) -> Window | Foreign:
         if isinstance(value, Foreign):
             return value
         position = position_of(value.storage) + value.offset * value.dtype.itemsize
         return Window(position, value.dtype, value.shape, value.stride)
 
+    if part is not None:
+        contents = contents.get(part, {}) if isinstance(contents, dict) else {}
     nests = {"": contents}
-    if isinstance(contents, dict):
+    if part is None and isinstance(contents, dict):
         # Of two of one size the first: what training averaged goes before its last step.
         nests |= {name: contents[name] for name in ("ema", "model", "state_dict") if name in contents}
     tables = [_tensors_of(nest) for nest in nests.values() if isinstance(nest, dict)]

@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from . import boxes, describe, eligen, grounding, layout, loaders, masks, multi_instance, regions
+from . import boxes, describe, eligen, grounding, layout, loaders, masks, multi_instance, paper, regions
 from .layout_route import add_layout_route
 
 
@@ -22,5 +22,6 @@ class DeigExtension(ComfyExtension):
             *describe.NODES,
             *grounding.NODES,
             *multi_instance.NODES,
+            *paper.NODES,
             *eligen.NODES,
         ]

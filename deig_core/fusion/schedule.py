@@ -13,7 +13,8 @@ class Schedule:
         strength: multiplies both gates of every fuser while it acts, 0 or more.
         start_percent: where in the sampling schedule it begins, 0 to 1.
         end_percent: where it ends, 0 to 1.
-        decay_percent: over how much of the schedule before the end the strength falls linearly to 0.
+        decay_percent: over how much of the schedule before the end the strength falls linearly to 0; 0 or more.
+            What would begin before the start never reaches full strength.
 
     Raises:
         ValueError: naming the value that does not fit.
@@ -32,8 +33,8 @@ class Schedule:
                 f"start_percent is {self.start_percent} and end_percent {self.end_percent}; both take 0 to 1, "
                 "and the start must not come after the end."
             )
-        if not 0 <= self.decay_percent <= 1:
-            raise ValueError(f"decay_percent is {self.decay_percent}; it takes 0 to 1.")
+        if not 0 <= self.decay_percent < float("inf"):
+            raise ValueError(f"decay_percent is {self.decay_percent}; it takes 0 or more.")
 
     def strength_at(self, percent: float) -> float:
         """Return the strength at a point of the schedule, 0 (noise) to 1 (clean)."""

@@ -84,8 +84,8 @@ def test_nodes_keep_their_titles_and_do_not_overlap(name):
 
 
 def test_seed_is_fixed(name):
-    samplers = [node for node in read_workflow(name)["nodes"] if node["type"] == "KSampler"]
-    assert samplers and all(node["widgets_values"][1] == "fixed" for node in samplers)
+    seeded = [node for node in read_workflow(name)["nodes"] if node["type"] in ("KSampler", "RandomNoise")]
+    assert seeded and all(node["widgets_values"][1] == "fixed" for node in seeded)
 
 
 def test_loaders_tell_the_frontend_where_models_come_from(name, comfy_server):
@@ -108,9 +108,26 @@ def test_loaders_tell_the_frontend_where_models_come_from(name, comfy_server):
 
 
 def test_paper_workflow_has_the_papers_settings():
-    (sampler,) = [node for node in read_api_form("deig_paper").values() if node["class_type"] == "KSampler"]
-    settings = {key: sampler["inputs"][key] for key in ("steps", "cfg", "sampler_name", "scheduler")}
-    assert settings == {"steps": 40, "cfg": 7.5, "sampler_name": "euler", "scheduler": "ddim_uniform"}
+    nodes = read_api_form("deig_paper")
+    by_type = {node["class_type"]: node["inputs"] for node in nodes.values()}
+    sampling, custom = by_type["DEIG_PaperSampling"], by_type["SamplerCustomAdvanced"]
+    assert {name: sampling[name] for name in ("steps", "alpha_full", "alpha_decay")} == {
+        "steps": 40,
+        "alpha_full": 1.0,
+        "alpha_decay": 0.0,
+    }
+    assert by_type["CFGGuider"]["cfg"] == 7.5
+    (paper,) = [name for name, node in nodes.items() if node["class_type"] == "DEIG_PaperSampling"]
+    assert (custom["sampler"], custom["sigmas"]) == ([paper, 0], [paper, 1])
+    apply = by_type["DEIG_ApplyToModel"]
+    assert (apply["end_percent"], apply["decay_percent"]) == ([paper, 2], [paper, 3])
+    assert (apply["strength"], apply["start_percent"]) == (1.0, 0.0)
+
+    positive, negative = (nodes[by_type["CFGGuider"][which][0]] for which in ("positive", "negative"))
+    assert {node["class_type"] for node in (positive, negative)} == {"DEIG_EncodePrompt"}
+    phrases = [node["inputs"]["phrase"] for node in nodes.values() if node["class_type"] == "DEIG_BoxRegion"]
+    assert positive["inputs"]["text"] == ", ".join(phrases)
+    assert negative["inputs"]["text"].startswith("longbody, lowres, distorted face, bad anatomy")
 
 
 QUARTER = 4
@@ -128,7 +145,7 @@ def shortened(prompt: dict) -> dict:
     """The same graph with two steps at a quarter of the size."""
     prompt = copy.deepcopy(prompt)
     for node in prompt.values():
-        if node["class_type"] == "KSampler":
+        if node["class_type"] in ("KSampler", "DEIG_PaperSampling"):
             node["inputs"]["steps"] = 2
         if node["class_type"] in ("RTDETR_detect", "DEIG_RegionsFromBoxes"):
             # Random weights are sure of nothing.

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..deig_core.deig.paper import counted_schedule
 from .host.clock import Clock
-from .host.paper import PaperSampler, paper_sigmas
+from .host.paper import PaperNoise, PaperSampler, paper_sigmas
 from .types import CATEGORY, FRACTION, also_found_as
 
 
@@ -17,7 +17,7 @@ class PaperSampling(io.ComfyNode):
             category=CATEGORY,
             **also_found_as("reproduce", "sampler", "sigmas", "scheduler", "euler", "alpha", "benchmark"),
             description="Samples exactly as DEIG's authors do, for the host's SamplerCustomAdvanced: their timesteps, "
-            "their first noise, their last step and their alpha. For comparing with the paper; for painting the host's "
+            "their noise, their last step and their alpha. For comparing with the paper; for painting the host's "
             "euler on ddim_uniform is as good.",
             inputs=[
                 io.Model.Input(
@@ -47,8 +47,22 @@ class PaperSampling(io.ComfyNode):
                     "What is left of the steps, the third number, is without DEIG. 0: it ends at once; 1: it falls "
                     "from the first step to the last.",
                 ),
+                io.Int.Input(
+                    "noise_seed",
+                    default=42,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The seed of the noise, which is drawn as an NVIDIA card draws it, as the authors' is: 42 "
+                    "in their examples and for DEIG-Bench, 123 for MIG-Bench, the same noise for every picture.",
+                ),
             ],
             outputs=[
+                io.Noise.Output(
+                    display_name="noise",
+                    tooltip="For 'SamplerCustomAdvanced': the authors' noise. 'RandomNoise' works too, and gives "
+                    "ComfyUI's.",
+                ),
                 io.Sampler.Output(display_name="sampler", tooltip="For 'SamplerCustomAdvanced'."),
                 io.Sigmas.Output(
                     display_name="sigmas",
@@ -68,13 +82,13 @@ class PaperSampling(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, steps, alpha_full, alpha_decay):
+    def execute(cls, model, steps, alpha_full, alpha_decay, noise_seed):
         sigmas = paper_sigmas(model, steps)
         # As the patch itself will ask where a step lies, so that "off" is off to the bit.
         clock = Clock(model.get_model_object("model_sampling"))
         percents = [clock.percent(sigma) for sigma in sigmas[:-1].tolist()]
         end_percent, decay_percent = counted_schedule(percents, alpha_full, alpha_decay)
-        return io.NodeOutput(PaperSampler(sigmas), sigmas, end_percent, decay_percent)
+        return io.NodeOutput(PaperNoise(noise_seed), PaperSampler(sigmas), sigmas, end_percent, decay_percent)
 
 
 NODES = [PaperSampling]

@@ -1,4 +1,4 @@
-"""The sampler of DEIG's authors, as the host knows one.
+"""The sampler of DEIG's authors, and their noise, as the host knows such things.
 
 With x the host's latent, whose noise has the size of sigma, the authors' latent is x / sqrt(1 + sigma**2). In the
 host's scale their steps are Euler's (both are DDIM without added noise), so only the two ends differ:
@@ -10,12 +10,14 @@ host's scale their steps are Euler's (both are DDIM without added noise), so onl
 """
 
 import math
+from dataclasses import dataclass
 
 import comfy.samplers
 import torch
 from comfy.k_diffusion.sampling import sample_euler
 from comfy.model_sampling import ModelSamplingDiscrete
 
+from ...deig_core.deig.cuda_noise import cuda_randn
 from ...deig_core.deig.paper import TIMESTEPS, paper_timesteps
 
 
@@ -60,3 +62,19 @@ class PaperSampler(comfy.samplers.KSAMPLER):
     def sample(self, model_wrap, sigmas, *args, **kwargs) -> torch.Tensor:
         samples = super().sample(model_wrap, sigmas, *args, **kwargs)
         return samples / math.sqrt(1 + self.last**2) if float(sigmas[-1]) == self.last else samples
+
+
+@dataclass(frozen=True)
+class PaperNoise:
+    """A NOISE of the host: what the authors' programs draw first with a seed, on whatever device.
+
+    In a batch the first picture has the noise that it has alone, which is the one that the authors begin all with.
+    """
+
+    seed: int
+
+    def generate_noise(self, input_latent: dict) -> torch.Tensor:
+        """Return noise of the latent's shape, (B, 4, h, w)."""
+        rows, *shape = input_latent["samples"].shape
+        chosen = input_latent.get("batch_index") or range(rows)
+        return cuda_randn((max(chosen) + 1, *shape), self.seed)[list(chosen)]

@@ -7,6 +7,7 @@ import comfy.model_sampling
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from deig_pack.deig_core.deig.cuda_noise import cuda_randn
 from deig_pack.nodes.host.unet import COND
 from deig_pack.nodes.paper import PaperSampling
 from deig_pack.tests.core.test_paper import FULL, counted_alpha
@@ -50,7 +51,7 @@ def sample_in_graph(model, sampler, sigmas, noise, positive=POSITIVE, negative=N
 
 def sample_as_the_authors(model, grounding, steps, alpha, noise, *prompts):
     """Sample with the node, its sampler, its sigmas and its timing."""
-    sampler, sigmas, end_percent, decay_percent = PaperSampling.execute(model, steps, *alpha).result
+    _, sampler, sigmas, end_percent, decay_percent = PaperSampling.execute(model, steps, *alpha, 0).result
     patched = apply(model, grounding, end_percent=end_percent, decay_percent=decay_percent)
     return sample_in_graph(patched, sampler, sigmas, noise, *prompts)
 
@@ -128,7 +129,7 @@ def test_the_comparison_tells_each_end(mistake, formula_model, fast_adapter_stat
     """What the node is there for is larger than what the comparison above lets pass, by far."""
     model, _ = formula_model
     noise = noise_of(3)
-    sampler, sigmas, *_ = PaperSampling.execute(model, 40, *FULL).result
+    _, sampler, sigmas, *_ = PaperSampling.execute(model, 40, *FULL, 0).result
     if mistake != "the host's end":
         (sampler,) = run_node(CUSTOM, "KSamplerSelect", sampler_name="euler")[:1]
     if mistake != "the host's noise":
@@ -142,7 +143,7 @@ def test_a_run_may_be_split_between_samplers(formula_model, fast_adapter_state):
     model, _ = formula_model
     patched = apply(model, make_grounding(fast_adapter_state))
     noise = noise_of(4)
-    sampler, sigmas, *_ = PaperSampling.execute(model, 40, *FULL).result
+    _, sampler, sigmas, *_ = PaperSampling.execute(model, 40, *FULL, 0).result
     whole = sample_in_graph(patched, sampler, sigmas, noise)
     half = sample_in_graph(patched, sampler, sigmas[:21], noise)
     (euler,) = run_node(CUSTOM, "KSamplerSelect", sampler_name="euler")[:1]
@@ -155,7 +156,7 @@ def test_a_run_may_be_split_between_samplers(formula_model, fast_adapter_state):
 def test_on_other_sigmas_it_is_the_hosts_euler(formula_model, fast_adapter_state):
     model, _ = formula_model
     patched = apply(model, make_grounding(fast_adapter_state))
-    sampler, *_ = PaperSampling.execute(model, 40, *FULL).result
+    _, sampler, *_ = PaperSampling.execute(model, 40, *FULL, 0).result
     (euler,) = run_node(CUSTOM, "KSamplerSelect", sampler_name="euler")[:1]
     (sigmas,) = run_node(CUSTOM, "BasicScheduler", model=model, scheduler="karras", steps=8, denoise=0.6)[:1]
     latents = [
@@ -166,8 +167,20 @@ def test_on_other_sigmas_it_is_the_hosts_euler(formula_model, fast_adapter_state
 
 def test_steps_that_do_not_work_and_models_that_do_not(fast_model):
     with pytest.raises(ValueError, match="Take 35 or 38"):
-        PaperSampling.execute(fast_model, 37, *FULL)
+        PaperSampling.execute(fast_model, 37, *FULL, 0)
     model = fast_model.clone()
     model.add_object_patch("model_sampling", comfy.model_sampling.ModelSamplingDiscreteFlow())
     with pytest.raises(ValueError, match="BaseModel, has others"):
-        PaperSampling.execute(model, 40, *FULL)
+        PaperSampling.execute(model, 40, *FULL, 0)
+
+
+def test_its_noise_is_a_graphics_cards(formula_model):
+    """And in a batch that of the picture alone, as with the host's own RandomNoise."""
+    model, _ = formula_model
+    noise, *_ = PaperSampling.execute(model, 40, *FULL, 42).result
+    latent = {"samples": torch.zeros(3, 4, 8, 6)}
+    drawn = noise.generate_noise(latent)
+    assert torch.equal(drawn, cuda_randn((3, 4, 8, 6), 42)) and noise.seed == 42
+    assert torch.equal(noise.generate_noise({"samples": torch.zeros(1, 4, 8, 6)}), drawn[:1])
+    some = {"samples": torch.zeros(2, 4, 8, 6), "batch_index": [2, 0]}
+    assert torch.equal(noise.generate_noise(some), drawn[[2, 0]])

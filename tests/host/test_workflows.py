@@ -84,8 +84,9 @@ def test_nodes_keep_their_titles_and_do_not_overlap(name):
 
 
 def test_seed_is_fixed(name):
-    seeded = [node for node in read_workflow(name)["nodes"] if node["type"] in ("KSampler", "RandomNoise")]
-    assert seeded and all(node["widgets_values"][1] == "fixed" for node in seeded)
+    controls = {"KSampler": 1, "DEIG_PaperSampling": 4}  # places among the widgets
+    seeded = [node for node in read_workflow(name)["nodes"] if node["type"] in controls]
+    assert seeded and all(node["widgets_values"][controls[node["type"]]] == "fixed" for node in seeded)
 
 
 def test_loaders_tell_the_frontend_where_models_come_from(name, comfy_server):
@@ -111,16 +112,13 @@ def test_paper_workflow_has_the_papers_settings():
     nodes = read_api_form("deig_paper")
     by_type = {node["class_type"]: node["inputs"] for node in nodes.values()}
     sampling, custom = by_type["DEIG_PaperSampling"], by_type["SamplerCustomAdvanced"]
-    assert {name: sampling[name] for name in ("steps", "alpha_full", "alpha_decay")} == {
-        "steps": 40,
-        "alpha_full": 1.0,
-        "alpha_decay": 0.0,
-    }
+    settings = {"steps": 40, "alpha_full": 1.0, "alpha_decay": 0.0, "noise_seed": 42}
+    assert {name: sampling[name] for name in settings} == settings
     assert by_type["CFGGuider"]["cfg"] == 7.5
     (paper,) = [name for name, node in nodes.items() if node["class_type"] == "DEIG_PaperSampling"]
-    assert (custom["sampler"], custom["sigmas"]) == ([paper, 0], [paper, 1])
+    assert [custom[name] for name in ("noise", "sampler", "sigmas")] == [[paper, 0], [paper, 1], [paper, 2]]
     apply = by_type["DEIG_ApplyToModel"]
-    assert (apply["end_percent"], apply["decay_percent"]) == ([paper, 2], [paper, 3])
+    assert (apply["end_percent"], apply["decay_percent"]) == ([paper, 3], [paper, 4])
     assert (apply["strength"], apply["start_percent"]) == (1.0, 0.0)
 
     positive, negative = (nodes[by_type["CFGGuider"][which][0]] for which in ("positive", "negative"))

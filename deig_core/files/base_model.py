@@ -184,11 +184,12 @@ def compare(
 
 
 def _difference(name: str, a: torch.Tensor, b: torch.Tensor) -> Difference | None:
-    a, b = a.to(b.dtype), b
+    a = a.to(b.dtype)
     if torch.equal(a, b):
         return None
     a, b = a.float(), b.float()
-    largest = (a - b).abs().nan_to_num(nan=float("inf")).max()
+    endless = float("inf")
+    largest = (a - b).abs().nan_to_num(nan=endless, posinf=endless).max()
     return Difference(name, largest.item(), a.abs().max().item())
 
 

@@ -694,6 +694,15 @@ def test_the_type_is_picked_by_device():
         assert pick_dtype(name, "cpu") == dtype
 
 
+@pytest.mark.parametrize(
+    "capability, dtype", [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_cards_of_nvidia_take_bfloat16_from_ampere_on(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert pick_dtype("auto", "cuda") == dtype
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 0.01), (torch.bfloat16, 0.08)])
 def test_half_precision_is_close(tmp_path, t5, tokenizer_folder, expected, dtype, tolerance):
     encoder = one_encoder(tmp_path, t5, tokenizer_folder, dtype)

@@ -221,6 +221,7 @@ def test_reads_types_that_torch_saves_in_a_way_of_their_own(tmp_path, form):
         "shared": torch.arange(6.0).view(2, 3).T,
     }
     state["same memory"] = state["shared"][1:]
+    state["wide, behind others"] = torch.arange(9, dtype=torch.int32).to(torch.uint16)[3:]
     state["attribute"] = torch.nn.Parameter(torch.ones(2))
     state["attribute"].note = "kept on the tensor by whoever trained it"
     assert same(read_state_dict(save(state, tmp_path / "model", form), lambda name: True), state)

@@ -155,6 +155,13 @@ def test_a_crop_sees_a_region_where_it_was_drawn():
     assert torch.equal(crop.reshape(3, 8, 16), whole[:, 4:12, 8:24])
 
 
+def test_boxes_of_a_crop_are_fractions_of_it():
+    boxes = Placement(REGIONS, (16, 24), area=(8, 16, 4, 8)).boxes_of((0, 1, 2), CPU)
+    # "a" reaches 4 of 16 columns and 4 of 8 rows into the crop, "b" begins at its column 4 and goes beyond it.
+    expected = [[0, 0, 0.25, 0.5], [0.25, 0, 1, 1], [0, 0, 11.2 / 16, 8.8 / 8]]
+    assert torch.allclose(boxes, torch.tensor(expected).clamp(max=1))
+
+
 def test_bias_is_the_logarithm_of_strength():
     regions = (Region("a", (0, 0, 0.5, 1), strength=0.5), Region("b", (0.5, 0, 1, 1)))
     bias = Placement(regions, (4, 4)).bias((0, 1), (4, 4), torch.empty(0)).reshape(2, 4, 4).exp()

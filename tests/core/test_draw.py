@@ -57,6 +57,17 @@ def test_marks_are_the_tokens_of_the_coarsest_grid():
     assert np.array_equal(found[~hidden], expected[~hidden])
 
 
+def test_marks_of_a_wide_picture_are_those_of_its_own_tokens():
+    region = Region("a cup", (400 / 1536, 0.7, 500 / 1536, 0.9))
+    expected = np.full((8, 24), "", dtype="<U4")
+    expected[5 - 2 : 7 + 3, 6 - 2 : 7 + 3] = "ring"
+    expected[5:8, 6:8] = "dot"  # rows 358..461, columns 400..500
+    found = marks(draw_regions((region,), 1536, 512), 0, 8, 24)
+    seen = np.ones((8, 24), dtype=bool)
+    seen[5:7, 5:13] = False  # under the label
+    assert np.array_equal(found[seen], expected[seen])
+
+
 def test_places_that_are_no_boxes_are_tinted():
     values = np.zeros((4, 4), dtype=np.float32)
     values[3, 3] = 1

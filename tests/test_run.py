@@ -102,6 +102,19 @@ def test_named_hosts_are_used_in_their_order(run, monkeypatch, tmp_path):
     assert [(host.path, host.version) for host in run.find_hosts()] == [(old, "0.3.64"), (new, "0.33.0")]
 
 
+def test_the_newer_frontend_is_tried_on_the_newest_host(run, monkeypatch, tmp_path):
+    hosts = [run.Host(tmp_path / version, version) for version in ("0.9.2", "0.33.0", "0.3.64")]
+    tried = {}
+    monkeypatch.setattr(run, "check_for_chromium", lambda: None)
+    monkeypatch.setattr(run, "host_environment", lambda host, *more: Path("python"))
+    monkeypatch.setattr(run, "newer_frontend", lambda: "newer")
+    monkeypatch.setattr(
+        run, "run_pytest", lambda *call, **variables: tried.update({call[3].version: variables})
+    )
+    list(run.run_browser_tests(hosts, []))
+    assert [version for version, variables in tried.items() if variables["DEIG_FRONTENDS"]] == ["0.33.0"]
+
+
 def test_host_around_the_checkout_comes_before_those_at_home(run, monkeypatch, tmp_path):
     enclosing = make_host(tmp_path / "around")
     make_host(run.Path.home() / "comfy" / "ComfyUI")

@@ -54,6 +54,16 @@ test("a dab is round in the picture, and the eraser takes it away", () => {
   assert.equal(bounds(grid), null);
 });
 
+test("a dab over an edge paints nothing on the other side", () => {
+  for (const [x, y] of [[1, 0.5], [0, 0.5], [0.5, 1], [0.5, 0]]) {
+    const grid = emptyGrid(SIZE);
+    stamp(grid, [x, y], null, 0.1, SIZE, 1);
+    const [rx, ry] = [(0.1 * 512) / 768, 0.1];
+    const expected = [x - rx, y - ry, x + rx, y + ry].map((edge) => Math.min(Math.max(edge, 0), 1));
+    close(bounds(grid), expected, 0.01);
+  }
+});
+
 test("a fast hand leaves no gaps, and the finest brush still leaves a line", () => {
   const grid = emptyGrid(SIZE);
   stamp(grid, [0.1, 0.2], [0.9, 0.8], 0, SIZE, 1);

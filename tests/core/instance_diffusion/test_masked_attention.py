@@ -116,6 +116,12 @@ def test_where_nothing_is_masked(kinds, grid, masked, edges):
     assert masked_places(torch.tensor([edges]), kinds, grid, masked) is None
 
 
+@pytest.mark.parametrize("kinds", [Kinds(boxes=False), Kinds(masks=False)])
+def test_boxes_or_masks_are_enough_for_it(kinds):
+    places = masked_places(torch.tensor([[0.0, 0.0, 0.5, 0.5]]), kinds, (64, 64), AS_MEANT)
+    assert places.sum() == 32 * 32
+
+
 def test_without_instances_nothing_is_masked():
     assert masked_places(torch.zeros(0, 4), DEFAULT, (64, 64), AS_WRITTEN) is None
 

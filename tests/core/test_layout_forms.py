@@ -269,6 +269,12 @@ def test_nothing_that_looks_like_a_box_is_passed_over(name, format):
     assert "b" in str(refused.value) or "5, 6, 70, 80" in str(refused.value)
 
 
+def test_an_unclear_pair_is_named_by_its_line():
+    text = 'One:\n("a", [1, 2, 30, 40])\n\nTwo:\n("b\n or c" [5, 6, 70, 80])'
+    with pytest.raises(ValueError, match=r"item 2 \(line 6\)"):
+        read_layout(text, "llm", 128, 128)
+
+
 BOX_BESIDE = {
     "a box beside regions": '{"annos": [], "bbox": [1, 2, 3, 4]}',
     "objects beside regions": '{"segment": [], "others": [{"label": "a", "bbox": [1, 2, 3, 4]}]}',

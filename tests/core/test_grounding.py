@@ -169,6 +169,20 @@ def test_bias_is_the_logarithm_of_strength():
     assert torch.allclose(bias[1], torch.tensor([0.0, 0, 1, 1]).expand(4, 4))
 
 
+def test_each_region_keeps_its_own_strength_whichever_are_chosen():
+    regions = (Region("a", (0, 0, 1, 1), strength=0.5), Region("b", (0, 0, 1, 1), strength=2))
+    bias = Placement(regions, (4, 4)).bias((1,), (4, 4), torch.empty(0)).exp()
+    assert torch.allclose(bias, torch.tensor(2.0))
+
+
+def test_texts_on_a_device_are_each_their_own(refiner):
+    run = Grounding(refiner, Instances(REGIONS, encoded("a", "b", "c"))).on_latent((16, 24))
+    for text in (encoded("a prompt"), encoded("another", "prompt")):
+        moved = run.on(text, CPU, torch.float64)
+        assert moved.phrases == text.phrases and torch.equal(moved.features, text.features.double())
+        assert run.on(text, CPU, torch.float64) is moved, "it goes there once"
+
+
 def test_what_one_choice_of_regions_is_given_is_not_anothers():
     one, empty = Placement(REGIONS, (16, 24)), torch.empty(0)
     for chosen in ((0, 1), (1,), (2,), (2, 0), (0, 1)):

@@ -104,6 +104,14 @@ test("a layout's mask follows withBox, and painting makes box and mask", () => {
   assert.equal(layouts.withGrid(layout, 0, emptyGrid(SIZE)), layout, "nothing painted changes nothing");
 });
 
+test("a place of a radius of its own is painted on as it lies", () => {
+  const grid = layouts.gridOf({ ...layouts.newRegion([0, 0, 1, 1]), point: [0.5, 0.5], radius: 0.25 }, SIZE);
+  const rx = (0.25 * 512) / 768;
+  close(bounds(grid), [0.5 - rx, 0.25, 0.5 + rx, 0.75], 0.01);
+  const line = layouts.gridOf({ ...layouts.newRegion([0, 0, 1, 1]), scribble: [[0.3, 0.5], [0.7, 0.5]], radius: 0.1 }, SIZE);
+  close(bounds(line).filter((_, at) => at % 2), [0.4, 0.6], 0.01);
+});
+
 test("a coarse mask is painted on at the editor's fineness, a fine one at its own", () => {
   const coarse = toGrid({ size: [2, 2], counts: [0, 1, 3] });
   assert.deepEqual([fineGrid(coarse, SIZE).width, bounds(fineGrid(coarse, SIZE))[2]], [256, 0.5]);

@@ -55,7 +55,6 @@ def build_convnext(sizes: ConvNextSizes, device=None, dtype=None) -> nn.Module:
         hidden_sizes=list(sizes.widths),
         depths=list(sizes.depths),
         num_stages=len(sizes.depths),
-        layer_norm_eps=1e-6,
     )
     with torch.device(device or "cpu"):
         model = ConvNextModel(config)

@@ -48,6 +48,11 @@ class Grounding:
     def regions(self) -> Regions:
         return self.instances.regions
 
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """What each of an instance's tokens is called: they are learned and have numbers alone."""
+        return tuple(str(number) for number in range(1, self.adapter.sizes.ide.tokens + 1))
+
     def active(self, percent: float) -> tuple[int, ...]:
         """Return the regions that act at a point of the schedule; those of strength 0 never do."""
         return active_regions(self.regions, percent)

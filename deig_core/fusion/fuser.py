@@ -139,6 +139,22 @@ class Fuser(nn.Module):
         x = x + attn_gate * self._attend(self.norm1(x), groups)
         return x + dense_gate * self._feed_forward(self.norm2(x))
 
+    def queries_and_keys(self, x: torch.Tensor, group: Grounded) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the attention's weights are made of, for whoever looks at them; `forward` does not need it.
+
+        Args:
+            x: (rows, Q, width), image tokens as `forward` gets them.
+            group: these rows' instances, S tokens in all.
+
+        Returns:
+            Queries of the image tokens, (rows, heads, Q, d), and keys of image and instance tokens, (rows, heads,
+            Q + S, d).
+        """
+        image = self.norm1(x)
+        q, k = (self._split_heads(project(image)) for project in (self.attn.to_q, self.attn.to_k))
+        instances = self._keys_values(group)[0].expand(len(q), -1, -1, -1)
+        return q, torch.cat((k, instances), dim=2)
+
     def _attend(self, image: torch.Tensor, groups: Sequence[Grounded]) -> torch.Tensor:
         rows = [group.rows for group in groups]
         q, k, v = (

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from .attention_record import Owner, Watched
 from .fuser import Fuser, Grounded
 from .fusers import BlockId
 from .placement import Placement
@@ -41,6 +42,11 @@ class GroundedRows:
             return Grounded(self.rows)
         return Grounded(self.rows, self.objs.to(like), self.placement.bias(self.chosen, grid, like))
 
+    def owners(self) -> tuple[Owner | None, ...]:
+        """Return whose each instance token is, and which of its instance's."""
+        length = 0 if self.objs is None else self.objs.shape[-2]
+        return tuple((instance, number) for instance in self.chosen for number in range(length))
+
 
 @dataclass(eq=False)
 class CallGrounding:
@@ -49,10 +55,12 @@ class CallGrounding:
     Args:
         adapter: whose fusers run.
         groups: the rows of the batch, in order.
+        watched: for each group where its attention is recorded, or None; nothing where none is.
     """
 
     adapter: HasFusers
     groups: Sequence[GroundedRows]
+    watched: Sequence[Watched | None] = ()
     _at_grid: dict = field(default_factory=dict, init=False)
     _strengths: float | torch.Tensor | None = field(default=None, init=False)
 
@@ -72,7 +80,17 @@ class CallGrounding:
             return x
         if grid not in self._at_grid:
             self._at_grid[grid] = [group.at(grid, x) for group in self.groups]
+        if self.watched:
+            self._record(fuser, x, block, grid)
         return fuser(x, self._at_grid[grid], self._strength(x))
+
+    def _record(self, fuser: Fuser, x: torch.Tensor, block: BlockId, grid: tuple[int, int]):
+        parts = x.split([group.rows for group in self.groups])
+        for group, part, grounded, watched in zip(
+            self.groups, parts, self._at_grid[grid], self.watched, strict=True
+        ):
+            if watched is not None and group.chosen:
+                watched.record.see(fuser, part, grounded, group.owners(), watched, block, grid)
 
     def _strength(self, x: torch.Tensor) -> float | torch.Tensor:
         if self._strengths is None:

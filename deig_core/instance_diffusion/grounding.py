@@ -6,9 +6,11 @@ was trained.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
+from ..fusion.attention_record import Owner
 from ..fusion.fuser import Grounded
 from ..fusion.instances import Instances, ReadPhrases
 from ..fusion.schedule import active_regions
@@ -16,7 +18,7 @@ from ..regions.region import Regions
 from .adapter import InstanceDiffusionAdapter
 from .masked_attention import OFF, check_masked, image_bias, masked_places, token_bias
 from .places import Area, frame_of, is_inside, places_of
-from .uni_fusion import RELEASED_KINDS, Kinds, Tokens, log_counts
+from .uni_fusion import OWN_TOKEN, RELEASED_KINDS, Kinds, Tokens, log_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,7 @@ class InstanceGrounding:
     instances: Instances
     kinds: Kinds = RELEASED_KINDS["mask"]
     masked: str = OFF
+    front: ClassVar[bool] = False  # where places overlap all regions are seen
 
     def __post_init__(self):
         check_masked(self.masked)
@@ -59,6 +62,11 @@ class InstanceGrounding:
     @property
     def text(self) -> ReadPhrases:
         return self.instances.text
+
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """What each of an instance's tokens is called: the kind of place that it tells of."""
+        return tuple(OWN_TOKEN)
 
     def active(self, percent: float) -> tuple[int, ...]:
         """Return the regions that act at a point of the schedule; those of strength 0 never do."""
@@ -102,6 +110,14 @@ class TokenRows:
             self._biases[key] = tuple(None if bias is None else bias.to(like) for bias in self._bias(grid))
         token, image = self._biases[key]
         return Grounded(self.rows, self.tokens.objs[:, None].to(like), token, image, self._projected)
+
+    def owners(self) -> tuple[Owner | None, ...]:
+        """Return whose each token is, and of which kind; null tokens and those of all masks are nobody's."""
+        kinds = list(OWN_TOKEN)
+        return tuple(
+            None if slot is None else (self.chosen[slot], kinds.index(kind))
+            for kind, slot in zip(self.tokens.kinds, self.tokens.slots, strict=True)
+        )
 
     def _bias(self, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor | None]:
         strengths = tuple(self.grounding.regions[i].strength for i in self.chosen)

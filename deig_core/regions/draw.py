@@ -63,19 +63,20 @@ def draw_regions(
         enlarged by the smallest whole number that makes it at least that, or by the largest that keeps it within
         8192 pixels on its longer side and 4096 x 4096 in all.
     """
-    canvas = _ground(width, height, image)
+    canvas = ground_of(width, height, image)
     line = max(2, round(min(canvas.size) / 256))
     _draw_occupied_tokens(canvas, regions, (height // CELL_PIXELS, width // CELL_PIXELS))
     draw = ImageDraw.Draw(canvas)
     for index, region in enumerate(regions):
-        _draw_box(draw, _pixel_box(region, canvas.size, line), index, line)
+        draw_box(draw, pixel_box(region, canvas.size, line), index, line)
     # Labels last: a box in front may cover another's edge, never its name.
     for index, region in enumerate(regions):
-        _draw_label(canvas, _pixel_box(region, canvas.size, line), index, region.phrase, line)
+        draw_label(canvas, pixel_box(region, canvas.size, line), index, region.phrase, line)
     return canvas
 
 
-def _ground(width: int, height: int, image: Image.Image | np.ndarray | None) -> Image.Image:
+def ground_of(width: int, height: int, image: Image.Image | np.ndarray | None) -> Image.Image:
+    """Return what is drawn over, enlarged as `draw_regions` says; see there for the arguments."""
     if image is None:
         picture = Image.new("RGB", (width, height), GROUND)
     elif isinstance(image, Image.Image):
@@ -95,7 +96,7 @@ def _ground(width: int, height: int, image: Image.Image | np.ndarray | None) -> 
     return picture.resize((picture.width * scale, picture.height * scale)) if scale > 1 else picture.copy()
 
 
-def _pixel_box(region: Region, size: tuple[int, int], line: int) -> tuple[int, int, int, int]:
+def pixel_box(region: Region, size: tuple[int, int], line: int) -> tuple[int, int, int, int]:
     """The box in pixels, corners inclusive, never thinner than its own two edges."""
     width, height = size
     x0, y0, x1, y1 = region.box
@@ -108,7 +109,8 @@ def _pixel_box(region: Region, size: tuple[int, int], line: int) -> tuple[int, i
     )
 
 
-def _draw_box(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], index: int, line: int):
+def draw_box(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], index: int, line: int):
+    """Draw a region's box in its colour and dashes, edges `line` pixels thick."""
     left, top, right, bottom = box
     # A dark edge on both sides keeps the line visible on a ground of its own colour.
     draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black", width=line + 2)
@@ -136,16 +138,16 @@ def _dashes(length: int, pattern: list[float]):
             position += part
 
 
-def _draw_label(canvas: Image.Image, box: tuple[int, int, int, int], index: int, phrase: str, line: int):
+def draw_label(canvas: Image.Image, box: tuple[int, int, int, int], index: int, phrase: str, line: int):
     """The order number on the region's colour and the phrase beside it, cut short where there is no room.
 
     It lies inside the box at its top left, or above or below a box that it would hide.
     """
-    font = _font(12 + min(canvas.size) // 128)
+    font = font_of(12 + min(canvas.size) // 128)
     number = str(index + 1)
     badge = round(font.getlength(number)) + 4 * line
     room = max(box[2] - box[0], canvas.width // 4) - badge - 4 * line
-    phrase = _fitted(" ".join(phrase.split()), font, room)
+    phrase = fitted(" ".join(phrase.split()), font, room)
     width = badge + (round(font.getlength(phrase)) + 4 * line if phrase else 0)
     height = sum(font.getmetrics()) + line
 
@@ -162,7 +164,7 @@ def _draw_label(canvas: Image.Image, box: tuple[int, int, int, int], index: int,
     layer.text((left + badge + 2 * line, top), phrase, font=font, fill="white")
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def fitted(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     if font.getlength(text) <= room:
         return text
     # Each character has some width, so a very long phrase need not be measured whole again and again.
@@ -173,7 +175,7 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size=size)
 
 

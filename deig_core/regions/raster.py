@@ -132,17 +132,43 @@ def token_places(
     Returns:
         (N, rows, columns), 0 to 1.
     """
-    token_pixels = CELL_PIXELS * max(size / tokens for size, tokens in zip(latent_size, grid, strict=True))
     stride = _stride(latent_size, grid)
     if stride is None:
         places = F.adaptive_max_pool2d(cells[:, None], grid)[:, 0]
     else:
-        token_pixels = CELL_PIXELS * stride
         places = F.max_pool2d(cells[:, None], stride, ceil_mode=True)[:, 0]
-    growth = max((by for pixels, by in GROWTH_BY_TOKEN_PIXELS.items() if token_pixels >= pixels), default=0)
+    wide = token_pixels(latent_size, grid)
+    growth = max((by for pixels, by in GROWTH_BY_TOKEN_PIXELS.items() if wide >= pixels), default=0)
     if growth:
         places = F.max_pool2d(places[:, None], 2 * growth + 1, stride=1, padding=growth)[:, 0]
     return later_in_front(places) if front else places
+
+
+def token_pixels(latent_size: tuple[int, int], grid: tuple[int, int]) -> float:
+    """Return how many pixels of the picture a token of a grid is wide, at the longer of its sides."""
+    stride = _stride(latent_size, grid)
+    if stride is not None:
+        return CELL_PIXELS * stride
+    return CELL_PIXELS * max(size / tokens for size, tokens in zip(latent_size, grid, strict=True))
+
+
+def spread_tokens(values: torch.Tensor, latent_size: tuple[int, int]) -> torch.Tensor:
+    """Give every cell of a latent, or of a crop of it, the value of the token that it lies in.
+
+    Args:
+        values: (..., rows, columns), by token.
+        latent_size: (h, w) of that latent or crop.
+
+    Returns:
+        (..., h, w)
+    """
+    grid = tuple(values.shape[-2:])
+    stride = _stride(latent_size, grid)
+    rows, columns = (
+        torch.arange(size) // stride if stride is not None else torch.arange(size) * tokens // size
+        for size, tokens in zip(latent_size, grid, strict=True)
+    )
+    return values[..., rows[:, None], columns]
 
 
 def _stride(latent_size: tuple[int, int], grid: tuple[int, int]) -> int | None:

@@ -1,0 +1,393 @@
+"""Recorded attention against a dense computation from the fuser's weights, token by token."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from deig_pack.deig_core.fusion import attention_record
+from deig_pack.deig_core.fusion.attention_pictures import SCALES, attention_masks
+from deig_pack.deig_core.fusion.attention_record import AttentionRecord, RecordSettings, Watched
+from deig_pack.deig_core.fusion.block_choice import BlockChoice
+from deig_pack.deig_core.fusion.grounding import CallGrounding, GroundedRows
+from deig_pack.deig_core.fusion.leakage import bar_of, leakage, report
+from deig_pack.deig_core.fusion.placement import Placement
+from deig_pack.deig_core.regions.raster import spread_tokens, token_places
+from deig_pack.deig_core.regions.region import Region
+from deig_pack.tests.core.oracle import dense_mask, dense_places
+from deig_pack.tests.core.test_fusion import CONTEXT, TOKENS, WIDTH, latent_sizes, make_fuser, valid_boxes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NAMES = tuple("abc")
+BLOCK = ("input", 1, 0)
+LEFT, RIGHT = Region("left", (0, 0, 0.5, 1)), Region("right", (0.5, 0, 1, 1))
+BOTH = Region("both", (0.25, 0.25, 0.75, 0.75))
+
+
+def dense_weights(fuser, x, objs, mask):
+    """Softmax of all logits of all tokens, the mean over heads: (Q + S, the same)."""
+    w = fuser.state_dict()
+    tokens = torch.cat((x, F.linear(objs.flatten(0, 1), w["linear.weight"], w["linear.bias"])))
+    n = F.layer_norm(tokens, x.shape[1:], w["norm1.weight"], w["norm1.bias"])
+    q, k = n @ w["attn.to_q.weight"].T, n @ w["attn.to_k.weight"].T
+    size = WIDTH // 8
+    heads = [
+        torch.softmax(q[:, at : at + size] @ k[:, at : at + size].T / math.sqrt(size) + mask, dim=1)
+        for at in range(0, WIDTH, size)
+    ]
+    return torch.stack(heads).mean(0)
+
+
+def dense_shares(weights, places):
+    """Go through the image tokens of each place and ask of each token that they attend to whose it is."""
+    count, visual = places.shape
+    shares = torch.zeros(count, 2 * count + 2)
+    for one in range(count):
+        rows = weights[:visual][places[one]].mean(0)
+        for token, weight in enumerate(rows.tolist()):
+            owners = [n for n in range(count) if token < visual and places[n, token]]
+            if token >= visual:
+                shares[one, (token - visual) // TOKENS] += weight
+            elif one in owners:
+                shares[one, count + one] += weight
+            elif owners:
+                for owner in owners:
+                    shares[one, count + owner] += weight / len(owners)
+            else:
+                shares[one, 2 * count] += weight
+    return shares
+
+
+class Adapter:
+    """An adapter with the same fuser for every block."""
+
+    def __init__(self, fuser):
+        self.fuser = lambda block: fuser
+
+
+def record_of(regions, latent_size, **options):
+    return AttentionRecord(tuple(regions), latent_size, options.pop("pictures", 1), NAMES, **options)
+
+
+def run(record, x, objs, grid, chosen=None, area=None, front=False, block=BLOCK, fuser=None, first=0):
+    """One call of one block, as a model with DEIG makes it; returns what the fuser gives."""
+    chosen = tuple(range(len(record.regions))) if chosen is None else chosen
+    placement = Placement(record.regions, record.latent_size, area, front)
+    rows = GroundedRows(len(x), 1.0, placement, chosen, objs)
+    watched = [Watched(record, first, area)] if record is not None else ()
+    return CallGrounding(Adapter(fuser or make_fuser()), [rows], watched).fuse(x, block, grid)
+
+
+def example(regions, latent_size=(8, 8), grid=(8, 8), seed=0, rows=1, **options):
+    """A record of one call, and what went in."""
+    torch.manual_seed(seed)
+    x, objs = torch.randn(rows, math.prod(grid), WIDTH), torch.randn(len(regions), TOKENS, CONTEXT)
+    record = record_of(regions, latent_size, pictures=rows, **options)
+    run(record, x, objs, grid)
+    return record, x, objs
+
+
+weighted = st.tuples(valid_boxes(), st.sampled_from([1.0, 1.0, 0.25, 3.0]))
+
+
+@given(
+    st.tuples(st.integers(8, 20), st.integers(8, 20)),
+    st.integers(0, 3),
+    st.lists(weighted, min_size=1, max_size=5),
+    st.integers(0, 1000),
+    st.sampled_from([1, 500, 2**22]),
+)
+@settings(max_examples=40, deadline=None)
+def test_maps_and_shares_equal_the_oracle(latent_size, halvings, instances, seed, chunk):
+    grid = tuple(math.ceil(size / 2**halvings) for size in latent_size)
+    regions = [Region("thing", box, strength) for box, strength in instances]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_record, "CHUNK", chunk)
+        record, x, objs = example(regions, latent_size, grid, seed)
+
+    places = torch.stack([torch.as_tensor(dense_places(r.box, latent_size, grid)).flatten() for r in regions])
+    mask = dense_mask(places, [r.strength for r in regions], TOKENS, slots=len(regions))
+    weights = dense_weights(make_fuser(), x[0], objs, mask)
+    told = weights[: math.prod(grid), math.prod(grid) :].T.reshape(len(regions), TOKENS, *grid)
+    ((key, sums),) = record.sums.items()
+    assert key == (grid, None)
+    assert (sums.tokens[0].unflatten(-1, grid) - told).abs().max() <= 1e-5
+    assert (record.shares(0) - dense_shares(weights, places)).abs().max() <= 1e-5
+
+
+@given(latent_sizes, st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_tokens_are_spread_over_their_own_cells(latent_size, halvings):
+    grid = tuple(math.ceil(size / 2**halvings) for size in latent_size)
+    values = torch.rand(2, *grid)
+    cells = spread_tokens(values, latent_size)
+    assert cells.shape == (2, *latent_size)
+    stride = 2**halvings
+    for row in range(latent_size[0]):
+        for column in range(latent_size[1]):
+            assert torch.equal(cells[:, row, column], values[:, row // stride, column // stride])
+
+
+def test_a_grid_that_is_no_halving_is_spread_by_fractions():
+    values = torch.arange(43).expand(43, 43)
+    assert spread_tokens(values, (64, 64))[0].tolist() == [column * 43 // 64 for column in range(64)]
+
+
+@pytest.mark.parametrize("grid", [(16, 16), (8, 8), (4, 4), (2, 2)])
+def test_a_map_is_zero_outside_the_place_and_not_inside(grid):
+    record, *_ = example((LEFT, BOTH), (16, 16), grid)
+    places = token_places(Placement(record.regions, (16, 16)).cells, (16, 16), grid)
+    for instance, place in enumerate(spread_tokens(places, (16, 16))):
+        found = record.maps(0, instance).sum(0)
+        assert torch.equal(found > 0, place > 0)
+        for scale in SCALES:
+            (mask,) = attention_masks(record, 0, (instance,), False, scale, (128, 128))[0]
+            assert torch.equal(mask > 0, place.repeat_interleave(8, 0).repeat_interleave(8, 1) > 0)
+            assert mask.max() <= 1
+
+
+def test_what_is_recorded_is_the_mean_over_calls_and_blocks():
+    torch.manual_seed(3)
+    calls = [(torch.randn(1, 64, WIDTH), torch.randn(2, TOKENS, CONTEXT)) for _ in range(3)]
+    together, alone = record_of((LEFT, BOTH), (8, 8)), []
+    for number, (x, objs) in enumerate(calls):
+        run(together, x, objs, (8, 8), block=("input", 1 + number % 2, 0))
+        alone.append(record_of((LEFT, BOTH), (8, 8)))
+        run(alone[-1], x, objs, (8, 8))
+    for instance in range(2):
+        mean = torch.stack([one.maps(0, instance) for one in alone]).mean(0)
+        assert torch.allclose(together.maps(0, instance), mean, atol=1e-6)
+    assert torch.allclose(
+        together.shares(0), torch.stack([one.shares(0) for one in alone]).mean(0), atol=1e-6
+    )
+    assert together.seen == {("input", 1, 0): 2, ("input", 2, 0): 1}
+
+
+def test_blocks_of_all_grids_count_the_same():
+    fine, x, objs = example((LEFT, BOTH), grid=(8, 8))
+    coarse = record_of((LEFT, BOTH), (8, 8))
+    both = record_of((LEFT, BOTH), (8, 8))
+    small = torch.randn(1, 16, WIDTH)
+    run(coarse, small, objs, (4, 4))
+    run(both, x, objs, (8, 8))
+    run(both, small, objs, (4, 4))
+    for instance in range(2):
+        mean = (fine.maps(0, instance) + coarse.maps(0, instance)) / 2
+        assert torch.allclose(both.maps(0, instance), mean, atol=1e-6)
+
+
+def test_what_is_kept_does_not_grow_with_calls():
+    record, x, objs = example((LEFT, BOTH))
+    size = record.size()
+    for number in range(5):
+        run(record, x, objs, (8, 8), block=("output", number, 0))
+    assert record.size() == size == 4 * (2 * TOKENS * 64 + 2 * 6)
+
+
+def test_an_instance_is_averaged_over_its_own_time():
+    record, x, objs = example((LEFT, BOTH))
+    alone = record_of((LEFT, BOTH), (8, 8))
+    run(alone, x, objs, (8, 8))
+    run(alone, x.flip(1), objs[:1], (8, 8), chosen=(0,))  # the second has ended
+    assert torch.allclose(alone.maps(0, 1), record.maps(0, 1))
+    assert not torch.allclose(alone.maps(0, 0), record.maps(0, 0), atol=1e-3)
+    assert torch.allclose(alone.shares(0).sum(1), torch.ones(2))
+
+
+def test_each_picture_of_a_batch_has_its_own():
+    record, x, objs = example((LEFT, BOTH), rows=3)
+    for picture in range(3):
+        alone = record_of((LEFT, BOTH), (8, 8))
+        run(alone, x[picture : picture + 1], objs, (8, 8))
+        assert torch.allclose(record.maps(picture, 1), alone.maps(0, 1), atol=1e-6)
+        assert torch.allclose(record.shares(picture), alone.shares(0), atol=1e-6)
+    late = record_of((LEFT, BOTH), (8, 8), pictures=3)
+    run(late, x[2:], objs, (8, 8), first=2)
+    assert torch.allclose(late.maps(2, 0), record.maps(2, 0), atol=1e-6)
+    assert not late.maps(0, 0).any() and not late.shares(0).any()
+
+
+def test_rows_beyond_the_batch_are_parts_of_its_pictures():
+    """A wrapper that cuts two pictures into two tiles each calls the model with four rows."""
+    _, x, objs = example((LEFT, BOTH), rows=4)
+    record = record_of((LEFT, BOTH), (8, 8), pictures=2)
+    run(record, x, objs, (8, 8))
+    alone = record_of((LEFT, BOTH), (8, 8))
+    run(alone, x[1:2], objs, (8, 8))
+    run(alone, x[3:], objs, (8, 8))
+    assert torch.allclose(record.maps(1, 0), alone.maps(0, 0), atol=1e-6)
+
+
+def test_a_crop_is_recorded_where_it_lies():
+    """The right half by itself: its left half has the middle's region."""
+    area = (8, 4, 0, 4)
+    record = record_of((LEFT, Region("middle", (0.25, 0, 0.75, 1))), (8, 8))
+    torch.manual_seed(0)
+    run(record, torch.randn(1, 32, WIDTH), torch.randn(1, TOKENS, CONTEXT), (8, 4), chosen=(1,), area=area)
+    found = record.maps(0, 1).sum(0) > 0
+    assert found[:, 4:6].all() and not found[:, :4].any() and not found[:, 6:].any()
+    assert not record.maps(0, 0).any()
+
+
+def test_in_front_the_area_is_what_is_left():
+    record, *_ = example((LEFT, BOTH), front=False)
+    hidden = record_of((LEFT, BOTH), (8, 8), front=True)
+    torch.manual_seed(0)
+    run(hidden, torch.randn(1, 64, WIDTH), torch.randn(2, TOKENS, CONTEXT), (8, 8), front=True)
+    assert record.shares(0)[0, 1] > 0, "where they overlap the left sees the other's words"
+    assert hidden.shares(0)[0, 1] == 0
+    assert not hidden.maps(0, 0)[:, 2:6, 2:4].any() and record.maps(0, 0)[:, 2:6, 2:4].all()
+
+
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+def test_a_fuser_gives_the_same_with_a_record(strength):
+    torch.manual_seed(1)
+    x, objs = torch.randn(2, 64, WIDTH), torch.randn(2, TOKENS, CONTEXT)
+    rows = GroundedRows(2, strength, Placement((LEFT, BOTH), (8, 8)), (0, 1), objs)
+    record = record_of((LEFT, BOTH), (8, 8), pictures=2)
+    plain, seen = (
+        CallGrounding(Adapter(make_fuser()), [rows], watched).fuse(x, BLOCK, (8, 8))
+        for watched in ((), [Watched(record, 0, None)])
+    )
+    assert torch.equal(plain, seen) and not record.is_empty
+
+
+def test_nothing_is_computed_without_a_record(monkeypatch):
+    monkeypatch.setattr(attention_record, "attend", None)
+    rows = GroundedRows(1, 1.0, Placement((LEFT,), (8, 8)), (0,), torch.randn(1, TOKENS, CONTEXT))
+    call = CallGrounding(Adapter(make_fuser()), [rows, GroundedRows(1)])
+    call.fuse(torch.randn(2, 64, WIDTH), BLOCK, (8, 8))
+
+
+def test_rows_without_instances_are_left_out():
+    record = record_of((LEFT,), (8, 8))
+    rows = [
+        GroundedRows(1),
+        GroundedRows(1, 1.0, Placement((LEFT,), (8, 8)), (0,), torch.randn(1, TOKENS, CONTEXT)),
+    ]
+    x = torch.randn(2, 64, WIDTH)
+    CallGrounding(Adapter(make_fuser()), rows, [None, Watched(record, 0, None)]).fuse(x, BLOCK, (8, 8))
+    alone = record_of((LEFT,), (8, 8))
+    run(alone, x[1:], rows[1].objs, (8, 8))
+    assert torch.allclose(record.maps(0, 0), alone.maps(0, 0), atol=1e-6)
+
+
+# -- which blocks -------------------------------------------------------------------------------------------
+
+BLOCKS = {("input", 1, 0): 8, ("input", 4, 0): 16, ("middle", 0, 0): 64, ("output", 4, 0): 32}
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("all", set(BLOCKS)),
+        ("", set(BLOCKS)),
+        ("16, all", set(BLOCKS)),
+        ("16", {("input", 4, 0)}),
+        (" 8 ,64", {("input", 1, 0), ("middle", 0, 0)}),
+        ("Input", {("input", 1, 0), ("input", 4, 0)}),
+        ("input.4", {("input", 4, 0)}),
+        ("middle\noutput", {("middle", 0, 0), ("output", 4, 0)}),
+        ("128", set()),
+    ],
+)
+def test_blocks_are_chosen_by_size_and_name(text, expected):
+    choice = BlockChoice.read(text)
+    assert {block for block, pixels in BLOCKS.items() if choice.has(block, pixels)} == expected
+    choice.check(BLOCKS)
+
+
+@pytest.mark.parametrize("text", ["fine", "input.", "up.1", "16px", "input.1.0", "-8"])
+def test_words_that_choose_no_block_are_refused(text):
+    with pytest.raises(ValueError, match="no blocks"):
+        BlockChoice.read(f"middle, {text}")
+
+
+def test_a_block_that_the_model_has_not_is_refused():
+    with pytest.raises(ValueError, match=r"no blocks input\.2\. It has input, input\.1, .*output\.4"):
+        BlockChoice.read("input.2, 8").check(BLOCKS)
+
+
+def test_only_chosen_blocks_are_recorded():
+    record, x, objs = example((LEFT,), settings=RecordSettings(BlockChoice.read("16")))
+    assert record.is_empty and not record.sums
+    run(record, x[:, :16], objs, (4, 4))
+    assert list(record.seen.values()) == [1] and list(record.sums) == [((4, 4), None)]
+
+
+def test_a_part_of_the_schedule():
+    record = record_of((LEFT,), (8, 8), settings=RecordSettings(start_percent=0.2, end_percent=0.6))
+    assert [record.watches(percent) for percent in (0.1, 0.2, 0.59, 0.6, 1.0)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    with pytest.raises(ValueError, match=r"start_percent is 0\.6"):
+        RecordSettings(start_percent=0.6, end_percent=0.2)
+
+
+# -- masks --------------------------------------------------------------------------------------------------
+
+
+def test_masks_are_scaled_as_asked():
+    record, *_ = example((LEFT, Region("weak", (0.5, 0, 1, 1), strength=1e-6)))
+
+    def masks(scale, by_token=False):
+        return attention_masks(record, 0, (0, 1), by_token, scale, (8, 8))
+
+    each, together, raw = map(masks, SCALES)
+    assert each.amax((1, 2, 3)).tolist() == [1, 1]
+    assert together.max() == 1 and together[1].max() < 0.1
+    assert torch.allclose(raw[0, 0], record.maps(0, 0).sum(0))
+    assert torch.allclose(together * raw.max(), raw, atol=1e-6)
+    tokens = masks(SCALES[2], by_token=True)
+    assert tokens.shape == (2, TOKENS, 8, 8) and torch.allclose(tokens.sum(1, keepdim=True), raw, atol=1e-6)
+    (second,) = attention_masks(record, 0, (1,), False, SCALES[0], (16, 24))
+    assert second.shape == (1, 16, 24) and second.max() == 1
+
+
+# -- leakage ------------------------------------------------------------------------------------------------
+
+
+def test_the_report_divides_what_each_area_attends_to():
+    shares = torch.tensor(
+        [
+            [0.2, 0.05, 0.0, 0.3, 0.05, 0.1, 0.25, 0.05],
+            [0.0, 0.4, 0.0, 0.2, 0.3, 0.0, 0.1, 0.0],
+            [0.0] * 8,
+        ]
+    )
+    first, second, third = leakage(shares)
+    assert first.words == pytest.approx(0.2) and first.area == pytest.approx(0.3)
+    assert first.others == pytest.approx((0, 0.1, 0.1)) and first.background == pytest.approx(0.3)
+    assert second.others == pytest.approx((0.2, 0, 0)) and not third.took_part
+    for index, leak in enumerate((first, second)):
+        assert sum(part.length for part in bar_of(leak, index)) == pytest.approx(1)
+    assert [part.region for part in bar_of(first, 0)] == [0, 0, 1, 2, None]
+
+
+def test_the_report_says_it_in_words():
+    record, *_ = example((LEFT, BOTH, Region("absent", (0, 0, 1, 1), strength=0.0)))
+    record = record_of((LEFT, BOTH, Region("absent", (0, 0, 1, 1), strength=0.0)), (8, 8))
+    assert report(record).startswith("Nothing was recorded")
+    torch.manual_seed(0)
+    run(record, torch.randn(1, 64, WIDTH), torch.randn(2, TOKENS, CONTEXT), (8, 8), chosen=(0, 1))
+    first, _, *lines = report(record).splitlines()
+    assert first == "Recorded 1 times in the blocks input.1."
+    leaks = leakage(record.shares(0))
+    words, area = (round(100 * part) for part in leaks[0][:2])
+    assert lines[0].startswith("1 left: itself ") and f"its words {words}, its area {area}" in lines[0]
+    assert "(most to 2: " in lines[0] and lines[2] == "3 absent: took no part"
+
+
+def test_attention_to_nothing_but_ones_own_leaks_nothing():
+    """Two halves that hardly look at each other, and one picture full of a region: there is no background."""
+    record, *_ = example((LEFT, RIGHT))
+    for leak in leakage(record.shares(0)):
+        assert leak.background == 0 and leak.words + leak.area + sum(leak.others) == pytest.approx(1)
+    whole, *_ = example((Region("whole", (0, 0, 1, 1)),))
+    (leak,) = leakage(whole.shares(0))
+    assert leak.words + leak.area == pytest.approx(1) and leak.background == 0 and leak.others == (0,)

@@ -8,7 +8,9 @@ Run it with the packages of tests/browser (`python run.py test --browser` makes 
 """
 
 import argparse
+import copy
 import io
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -83,6 +85,37 @@ def template_picture(server: ComfyServer, name: str, object_info: dict[str, Any]
     return picture_of(server, prompt if name == TEMPLATE else layout_graph(prompt))
 
 
+def looking_inside(prompt: Prompt, show: str, output: int) -> Prompt:
+    """A graph that paints, and of what *DEIG Attention Maps* shows of its first region the output of a number."""
+
+    def only(class_type: str) -> str:
+        (name,) = [name for name, one in prompt.items() if one["class_type"] == class_type]
+        return name
+
+    prompt = copy.deepcopy(prompt)
+    sampler, decoded = only("KSampler"), only("VAEDecode")
+    model = prompt[sampler]["inputs"]["model"]
+    editor = prompt[only("DEIG_RegionEditor")]["inputs"]
+    layout = json.loads(editor["layout"])
+    # One less than there are, so that there is a background.
+    editor["layout"] = json.dumps(layout | {"regions": layout["regions"][:3]})
+    graph = {name: one for name, one in prompt.items() if one["class_type"] != "SaveImage"}
+    graph[sampler] = node("KSampler", **prompt[sampler]["inputs"] | {"model": ["record", 0]})
+    graph["record"] = node(
+        "DEIG_RecordAttention", model=model, blocks="all", start_percent=0.0, end_percent=1.0
+    )
+    graph["maps"] = node(
+        "DEIG_AttentionMaps",
+        recording=["record", 1],
+        samples=[sampler, 0],
+        choose="1",
+        show=show,
+        scale="each",
+        image=[decoded, 0],
+    )
+    return graph | {SHOWN: node("SaveImage", images=["maps", output], filename_prefix="inside")}
+
+
 def thumbnails(server: ComfyServer) -> Iterator[Path]:
     """Write a picture beside each template, and yield where."""
     object_info = server.object_info()
@@ -103,6 +136,14 @@ def help_pictures(server: ComfyServer) -> Iterator[Path]:
     object_info = server.object_info()
     for page, template in (("DEIG_PreviewRegions", "deig_editor"), ("DEIG_MaskRegion", "deig_masks")):
         yield save_small(template_picture(server, template, object_info), HELP / f"{page}.png", HELP_WIDTH)
+    painting = to_api_form(read_workflow(TEMPLATE), object_info)
+    for name, show, output, width in (
+        ("DEIG_AttentionMaps", "instances", 3, HELP_WIDTH),
+        ("DEIG_AttentionMaps_tokens", "tokens", 0, 460),
+    ):
+        yield save_small(
+            picture_of(server, looking_inside(painting, show, output)), HELP / f"{name}.png", width
+        )
 
 
 def save_small(picture: Image.Image, place: Path, width: int) -> Path:

@@ -3,7 +3,19 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from . import boxes, describe, eligen, grounding, layout, loaders, masks, multi_instance, paper, regions
+from . import (
+    attention,
+    boxes,
+    describe,
+    eligen,
+    grounding,
+    layout,
+    loaders,
+    masks,
+    multi_instance,
+    paper,
+    regions,
+)
 from .layout_route import add_layout_route
 
 
@@ -22,6 +34,7 @@ class DeigExtension(ComfyExtension):
             *describe.NODES,
             *grounding.NODES,
             *multi_instance.NODES,
+            *attention.NODES,
             *paper.NODES,
             *eligen.NODES,
         ]

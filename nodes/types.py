@@ -24,6 +24,7 @@ TextEncoderType = io.Custom("DEIG_TEXT_ENCODER")  # LoadedTextEncoder
 RegionsType = io.Custom("DEIG_REGIONS")  # regions.Regions
 InstancesType = io.Custom("DEIG_INSTANCES")  # grounding.Instances
 GroundingType = io.Custom("DEIG_GROUNDING")  # AdapterGrounding
+AttentionType = io.Custom("DEIG_ATTENTION")  # host.attention.AttentionRecording
 
 HAS_ALIASES = "search_aliases" in {field.name for field in fields(io.Schema)}
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import comfy.model_base
 import torch
@@ -26,6 +27,7 @@ from einops import repeat
 
 from ...deig_core.deig.adapter import Adapter
 from ...deig_core.deig.grounding import Grounding, InstancesOnLatent, check_width
+from ...deig_core.fusion.attention_record import AttentionRecord, Watched
 from ...deig_core.fusion.fusers import block_id
 from ...deig_core.fusion.grounding import CallGrounding, GroundedRows
 from ...deig_core.fusion.instances import EncodedText
@@ -34,6 +36,9 @@ from ...deig_core.instance_diffusion.adapter import InstanceDiffusionAdapter
 from ...deig_core.instance_diffusion.grounding import InstanceGrounding, TokenRows, TokensOnLatent
 from ...deig_core.instance_diffusion.scale_u import ScaleUFactors
 from .clock import Clock
+
+if TYPE_CHECKING:
+    from .attention import AttentionRecording
 
 KEY = "DEIG"
 COND = "deig"  # the name under which the host hands a GroundedCond back
@@ -56,6 +61,7 @@ class Run:
         members: what the latents of a batch are, in equal parts: the whole picture, or one instance alone.
         contexts: (N, S, context_width), each phrase as CLIP's prompt, for instances that are denoised alone; None:
             they keep the prompt of the whole.
+        record: of what the picture attends to; None: nobody asks.
     """
 
     grounding: Grounding | InstanceGrounding
@@ -64,6 +70,7 @@ class Run:
     model_sampling: torch.nn.Module
     members: tuple[int | None, ...] = (WHOLE,)
     contexts: torch.Tensor | None = None
+    record: AttentionRecord | None = None
     _warned: bool = False
 
     @cached_property
@@ -74,7 +81,7 @@ class Run:
     @cached_property
     def is_timed(self) -> bool:
         """Whether it makes a difference how far the schedule is: something begins, ends or decays within it."""
-        acting = (self.schedule, *self.grounding.regions)
+        acting = (self.schedule, *self.grounding.regions, *([self.record.settings] if self.record else []))
         return self.schedule.decay_percent > 0 or any(
             (one.start_percent, one.end_percent) != (0, 1) for one in acting
         )
@@ -239,7 +246,15 @@ def _list_blocks(blocks: dict, others: dict) -> str:
     return ", ".join(f"{'.'.join(map(str, block))} ({width} wide)" for block, width in only_here) or "none"
 
 
-def _ground_entries(executor, noise, *args, grounding: Grounding, schedule: Schedule, **kwargs):
+def _ground_entries(
+    executor,
+    noise,
+    *args,
+    grounding: Grounding | InstanceGrounding,
+    schedule: Schedule,
+    recording: "AttentionRecording | None" = None,
+    **kwargs,
+):
     """OUTER_SAMPLE wrapper: give each conditioning entry of this run its GroundedCond."""
     guider = executor.class_obj
     if any("gligen" in entry for entries in guider.conds.values() for entry in entries):
@@ -256,7 +271,12 @@ def _ground_entries(executor, noise, *args, grounding: Grounding, schedule: Sche
     )
     for name, entries in guider.conds.items():
         guider.conds[name] = [_with_cond(entry, run, "negative" not in name) for entry in entries]
-    return executor(noise, *args, **kwargs)
+    if recording is None:
+        return executor(noise, *args, **kwargs)
+    run.record = recording.begin(grounding, run.latent_size, len(noise))
+    samples = executor(noise, *args, **kwargs)
+    recording.keep(run.record, samples)
+    return samples
 
 
 def _with_cond(entry: dict, run: Run, grounded: bool) -> dict:
@@ -332,7 +352,9 @@ def _ground_call(
             )
         groups = [stretch.instances(tuple(x.shape[-2:]), *compute) for stretch in stretches]
         if any(group.strength for group in groups):
-            call = CallGrounding(deig[0].run.grounding.adapter, groups)
+            run = deig[0].run
+            watched = () if run.record is None else [stretch.watched() for stretch in stretches]
+            call = CallGrounding(run.grounding.adapter, groups, watched)
     transformer_options = {**(transformer_options or {}), COND: ThisCall(call)}
     return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
@@ -355,6 +377,7 @@ class Stretch:
         rows: how many.
         sigma: what is being denoised, and `timestep` what the model takes it for.
         member: the one instance that these rows denoise alone, or WHOLE.
+        first: the number of the picture that the first row denoises.
     """
 
     cond: GroundedCond
@@ -362,6 +385,7 @@ class Stretch:
     sigma: float
     timestep: float
     member: int | None
+    first: int = 0
 
     def context(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Return the T5 prompt's tokens; an instance that is denoised alone has its phrase as the prompt."""
@@ -405,6 +429,17 @@ class Stretch:
             chosen = active if self.member is WHOLE else tuple({self.member} & set(active))
         return run.on_latent.rows(self.rows, strength, chosen, self.cond.area, self.timestep, device, dtype)
 
+    def watched(self) -> Watched | None:
+        """Return where these rows' attention is recorded: that of the whole picture, at the times asked for."""
+        run = self.cond.run
+        if (
+            not self.cond.grounded
+            or self.member is not WHOLE
+            or not run.record.watches(run.percent(self.sigma))
+        ):
+            return None
+        return Watched(run.record, self.first, self.cond.area)
+
 
 def _stretches(conds: list[GroundedCond], sigmas: list[float], timesteps: list[float]) -> Iterator[Stretch]:
     """Split a batch, which holds each entry's rows in order, and within them those of each member."""
@@ -412,8 +447,11 @@ def _stretches(conds: list[GroundedCond], sigmas: list[float], timesteps: list[f
     count = len(sigmas) // len(members)
     for number, (cond, member) in enumerate(members):
         own = slice(number * count, (number + 1) * count)
-        for (sigma, timestep), rows in groupby(zip(sigmas[own], timesteps[own], strict=True)):
-            yield Stretch(cond, len(list(rows)), sigma, timestep, member)
+        first = 0
+        for (sigma, timestep), group in groupby(zip(sigmas[own], timesteps[own], strict=True)):
+            rows = len(list(group))
+            yield Stretch(cond, rows, sigma, timestep, member, first)
+            first += rows
 
 
 @torch.compiler.disable

@@ -18,6 +18,7 @@ from deig_pack.tests.core.oracle import dense_mask, dense_places
 from deig_pack.tests.core.test_fusion import CONTEXT, TOKENS, WIDTH, latent_sizes, make_fuser, valid_boxes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 NAMES = tuple("abc")
 BLOCK = ("input", 1, 0)
@@ -183,6 +184,30 @@ def test_what_is_kept_does_not_grow_with_calls():
     for number in range(5):
         run(record, x, objs, (8, 8), block=("output", number, 0))
     assert record.size() == size == 4 * (2 * TOKENS * 64 + 2 * 6)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that an operation gives."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.numbers = max(self.numbers, out.numel())
+        return out
+
+
+def test_no_more_weights_are_there_at_once_than_said(monkeypatch):
+    monkeypatch.setattr(attention_record, "CHUNK", 2**15)
+    torch.manual_seed(0)
+    x, objs = torch.randn(1, 256, WIDTH), torch.randn(2, TOKENS, CONTEXT)
+    record = record_of((LEFT, BOTH), (16, 16))
+    rows = GroundedRows(1, 1.0, Placement(record.regions, (16, 16)), (0, 1), objs)
+    group = rows.at((16, 16), x)
+    with Largest() as largest:
+        record.see(make_fuser(), x, group, rows.owners(), Watched(record, 0, None), BLOCK, (16, 16))
+    assert 2**14 < largest.numbers <= 2**15 < 8 * 256 * 262
 
 
 def test_an_instance_is_averaged_over_its_own_time():

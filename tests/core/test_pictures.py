@@ -9,7 +9,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 HELP = ROOT / "web" / "docs"
 PAGES = sorted(HELP.glob("*.md"))
-LOOKED_AT = {"DEIG_RegionEditor", "DEIG_PreviewRegions", "DEIG_MaskRegion"}
+LOOKED_AT = {"DEIG_RegionEditor", "DEIG_PreviewRegions", "DEIG_MaskRegion", "DEIG_AttentionMaps"}
 
 
 @pytest.mark.parametrize("workflow", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.stem)

@@ -26,7 +26,7 @@ IDS = {
     "DEIG_RegionsFromText", "DEIG_RegionsToText", "DEIG_PreviewRegions", "DEIG_EncodeRegions", "DEIG_EncodePrompt",
     "DEIG_RefineInstances", "DEIG_ApplyToModel", "DEIG_MultiInstanceSampling",
     "DEIG_LoadEliGenLoRA", "DEIG_EliGen", "DEIG_RegionsFromBoxes", "DEIG_RegionsToBoxes", "DEIG_RegionsToMasks",
-    "DEIG_DescribeRegions", "DEIG_PaperSampling",
+    "DEIG_DescribeRegions", "DEIG_PaperSampling", "DEIG_RecordAttention", "DEIG_AttentionMaps",
 }  # fmt: skip
 
 

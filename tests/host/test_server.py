@@ -16,6 +16,7 @@ import pytest
 
 from demo.client import ExecutionFailed, ExecutionInterrupted, PromptRejected
 from demo.graph import LAYOUT, PICTURE, Models, Scene, demo_graph
+from demo.graph import node as graph_node
 from demo.server import ComfyServer, StartFailed
 from small_model.place import SMALL, WEIGHTS
 
@@ -109,6 +110,37 @@ def test_second_seed_runs_only_what_depends_on_it(comfy_server, graph):
     assert set(second.cached) == set(graph) - {"sampler", "image", PICTURE}
     pictures = [comfy_server.view(run.outputs[PICTURE]["images"][0]) for run in (first, second)]
     assert pictures[0] != pictures[1]
+
+
+def test_attention_is_of_the_picture_wherever_its_latent_comes_from(comfy_server, graph):
+    """Two seeds and the first again: newer hosts take its latent from the cache, while the last run was another's."""
+    graph["record"] = graph_node(
+        "DEIG_RecordAttention", model=["model", 0], blocks="all", start_percent=0.0, end_percent=1.0
+    )
+    graph["sampler"]["inputs"]["model"] = ["record", 0]
+    graph["maps"] = graph_node(
+        "DEIG_AttentionMaps",
+        recording=["record", 1],
+        samples=["sampler", 0],
+        image=["image", 0],
+        choose="",
+        show="instances",
+        scale="each",
+    )
+    graph["maps shown"] = graph_node("SaveImage", images=["maps", 0], filename_prefix="maps")
+    graph["report"] = graph_node("PreviewAny", source=["maps", 2])
+    del graph[PICTURE]  # by nothing but its own inputs the maps' node comes after the sampler
+    runs = []
+    for seed, scale in ((3001, "each"), (3002, "each"), (3001, "together"), (3001, "as it is")):
+        graph["sampler"]["inputs"]["seed"] = seed
+        graph["maps"]["inputs"]["scale"] = scale
+        runs.append(comfy_server.run(graph))
+    assert "sampler" in runs[3].cached and "record" in runs[2].cached and "maps" in runs[3].executed
+    reports = [run.outputs["report"]["text"][0] for run in runs]
+    assert reports[0].startswith("Recorded 2 times") and len(reports[0].splitlines()) == 4
+    assert reports[0] != reports[1] and reports[0] == reports[2] == reports[3]
+    maps = [[comfy_server.view(image) for image in run.outputs["maps shown"]["images"]] for run in runs]
+    assert [len(one) for one in maps] == [2] * 4 and maps[0] != maps[1]
 
 
 def test_progress_names_nodes_and_steps(comfy_server, graph):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from deig_pack.deig_core.regions.region import Mask, Region
+from deig_pack.nodes.attention import AttentionMaps, RecordAttention
 from deig_pack.tests.host.test_patch import clip, sample
 
 from bench.quality.judge import NAMES, judge, labels
@@ -132,6 +133,29 @@ def test_a_picture_of_another_shape(paint):
     for region, colour, least in ((SQUARE, "red", 0.5), (STAR, "yellow", 0.2)):
         assert share(inside(seen, region), colour) > least
     assert share(inside(seen, SQUARE), "yellow") < 0.05 and share(inside(seen, STAR), "red") < 0.05
+
+
+@pytest.mark.parametrize(
+    "phrase, colour", [("a red circle", "red"), ("a yellow star", "yellow"), ("a plain green cross", "green")]
+)
+def test_an_instance_is_attended_to_where_its_shape_is(painter, phrase, colour):
+    """Of the tokens in its place those that became the shape look at its words more than those that became ground.
+
+    Over the shape 0.57 to 0.64 of the attention is to the words, over the ground beside it 0.35 to 0.42.
+    """
+    region = Region(phrase, (0.125, 0.125, 0.875, 0.875))
+    model, recording = RecordAttention.execute(
+        painter.patched(painter.ground((region,))), "all", 0.0, 1.0
+    ).result
+    latent = painter.paint(model, PROMPT, steps=STEPS)
+    seen = labels(painter.decode(latent))
+    (attended,) = AttentionMaps.execute(recording, {"samples": latent}, "", "instances", "as it is")[
+        1
+    ].numpy()
+    place, shape = attended > 0, seen == NAMES.index(colour)
+    assert 0.5 < place.mean() < 0.65, "its box, and no further than a token of 16 pixels"
+    assert shape[place].mean() > 0.25 and shape[~place].mean() < 0.02
+    assert attended[place & shape].mean() > 1.25 * attended[place & ~shape].mean()
 
 
 def test_strength_zero_is_the_plain_model(painter):

@@ -27,19 +27,25 @@ TWO = OVERLAPPING[:2]
 
 
 @cache
-def small_clip(family: str) -> comfy.sd.CLIP:
-    """The host's own CLIP of a family, with its real tokenizers and one thin layer of random weights each."""
+def small_clip(family: str, layers: int = 1) -> comfy.sd.CLIP:
+    """The host's own CLIP of a family, with its real tokenizers and thin layers of random weights."""
     if family == "flux":
         import comfy.text_encoders.flux as module
 
         model, tokenizer, params = module.FluxClipModel, module.FluxTokenizer, {"dtype_t5": torch.float32}
         options = {
-            "t5xxl_model_config": {"d_model": WIDTH, "d_kv": 16, "d_ff": 64, "num_heads": 4, "num_layers": 1},
+            "t5xxl_model_config": {
+                "d_model": WIDTH,
+                "d_kv": 16,
+                "d_ff": 64,
+                "num_heads": 4,
+                "num_layers": layers,
+            },
             "clip_l_model_config": {
                 "hidden_size": POOLED,
                 "intermediate_size": 64,
                 "num_attention_heads": 2,
-                "num_hidden_layers": 1,
+                "num_hidden_layers": layers,
             },
         }
     else:
@@ -50,7 +56,7 @@ def small_clip(family: str) -> comfy.sd.CLIP:
             "qwen25_7b_model_config": {
                 "hidden_size": WIDTH,
                 "intermediate_size": 64,
-                "num_hidden_layers": 1,
+                "num_hidden_layers": layers,
                 "num_attention_heads": 2,
                 "num_key_value_heads": 2,
             }

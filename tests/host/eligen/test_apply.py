@@ -183,6 +183,47 @@ def test_areas_lay_regions_over_the_whole_picture(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_areas_of_one_size_have_regions_of_their_own(family):
+    """Two entries that differ in their place alone cannot share a batch."""
+    model, positive, _ = apply(family, TWO)
+    areas = [(16, 8, 0, x) for x in (0, 8)] if family == "flux" else [(1, 16, 8, 0, 0, x) for x in (0, 8)]
+    both = [[prompt, {**options, "area": area}] for prompt, options in positive for area in areas]
+    with calls_of(model) as calls:
+        sample(model, both, prompt(family, 2), cfg=1.0, steps=1)
+    assert sorted(len(sight_of(call).lengths) for call in calls) == [1, 2], "the mug ends left of the second"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_entries_that_act_at_other_times_do_so(family):
+    model, early, _ = apply(family, TWO, positive=prompt(family, 1, tokens=12), end_percent=0.5)
+    whole = apply(family, TWO, positive=prompt(family, 9, tokens=12))[1]
+    with calls_of(model) as calls:
+        sample(model, [*early, *whole], prompt(family, 2), (8, 8), cfg=1.0, steps=4)
+    last = calls[-1]["options"]["sigmas"][0]
+    acting = [sight_of(call) is not None for call in calls if call["options"]["sigmas"][0] == last]
+    assert sorted(acting) == [False, True]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("cropped", [False, True])
+def test_a_tile_that_nobody_speaks_of_is_painted_as_if_it_were_the_whole(family, cropped, caplog):
+    model, positive, negative = apply(family, TWO)
+    if cropped:
+        area = (16, 8, 0, 8) if family == "flux" else (1, 16, 8, 0, 0, 8)
+        positive = [[positive[0][0], {**positive[0][1], "area": area}]]
+
+    def tiled(apply_model, args):
+        halves = args["input"].chunk(2, dim=-2)
+        return torch.cat([apply_model(half, args["timestep"], **args["c"]) for half in halves], dim=-2)
+
+    model.set_model_unet_function_wrapper(tiled)
+    with calls_of(model) as calls:
+        assert sample(model, positive, negative, cfg=1.0, steps=1).isfinite().all()
+    assert all(len(sight_of(call).lengths) == 2 for call in calls)
+    assert len([record for record in caplog.records if "tiles" in record.message]) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_region_outside_the_crop_costs_nothing(family):
     corner = Region("a hat", (0.0, 0.0, 0.2, 0.2))
     model, positive, _ = apply(family, (corner,))
@@ -294,6 +335,15 @@ def test_masks_of_others_act_beside_ours():
     assert difference(sample(model, zero, prompt(family, 2), cfg=1.0), without) <= TOLERANCE
 
 
+def test_a_mask_of_the_prompts_tokens_leaves_the_entities_seen():
+    """As Qwen-Image's text encoder gives it: whole numbers, 1 for what is seen."""
+    model, positive, _ = apply("qwen", TWO)
+    tokens = positive[0][0].shape[1]
+    seen = [[positive[0][0], {**positive[0][1], "attention_mask": torch.ones(1, tokens, dtype=torch.long)}]]
+    without = sample(model, positive, prompt("qwen", 2), cfg=1.0)
+    assert difference(sample(model, seen, prompt("qwen", 2), cfg=1.0), without) <= TOLERANCE
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_moving_a_box_encodes_nothing(family, monkeypatch):
     clip, read = small_clip(family), []
@@ -326,6 +376,19 @@ def test_texts_are_those_of_the_reference():
     qwen = small_clip("qwen")
     alone = qwen.encode_from_tokens(qwen.tokenize("mirror"))
     assert torch.equal(TEXTS.encode(qwen, ("mirror",))[0], alone) and alone.shape[1] == 6
+
+
+def test_another_layer_of_the_text_encoder_reads_anew():
+    """CLIP Set Last Layer, which FLUX.1's T5 follows too."""
+    clip = small_clip("flux", layers=2)
+    last = TEXTS.encode(clip, ("a boat",))[0]
+    earlier = clip.clone()
+    earlier.clip_layer(-2)
+    alone = earlier.encode_from_tokens(
+        earlier.tokenize("a boat", tokenizer_options={"t5xxl_min_length": 512})
+    )
+    assert torch.equal(TEXTS.encode(earlier, ("a boat",))[0], alone) and not torch.equal(alone, last)
+    assert torch.equal(TEXTS.encode(clip, ("a boat",))[0], last)
 
 
 def test_a_lora_on_the_text_encoder_reads_anew():

@@ -108,6 +108,20 @@ def test_an_instance_that_ends_while_apart_is_absent_from_then_on(fast_model, fa
         assert [group.chosen for group in call["grounding"].groups] == expected
 
 
+@pytest.mark.parametrize("merge", ["average", "place"])
+def test_an_instance_that_has_ended_before_is_not_denoised_alone(fast_model, fast_adapter_state, merge):
+    """img2img begins late in the schedule, after a region may have ended."""
+    over = replace(TWO[0], end_percent=0.3)
+    model = apart(apply(fast_model, make_grounding(fast_adapter_state, (over, TWO[1]))), 0.5, merge)
+    # With T5 an instance alone has its phrase for a prompt.
+    given = (t5("a table"), t5(""), (16, 16), 4)
+    with calls_of(model) as calls:
+        latent = sample(model, *given, cfg=1.0, denoise=0.5)
+    assert [len(call["x"]) for call in calls] == [2, 2, 1, 1]
+    without = apart(apply(fast_model, make_grounding(fast_adapter_state, TWO[1:])), 0.5, merge)
+    assert difference(latent, sample(without, *given, cfg=1.0, denoise=0.5)) <= 1e-4
+
+
 def test_each_picture_of_a_batch_is_the_one_that_it_is_alone(patched):
     """Rows of a batch stay in order through splitting, merging and going on."""
     model = apart(patched, merge="place")

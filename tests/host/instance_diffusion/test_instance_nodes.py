@@ -118,6 +118,15 @@ def test_a_phrase_that_is_too_long_is_cut_at_a_word(clip, caplog):
     assert read.contexts.shape == (1, 77, 768)
 
 
+def test_no_more_is_cut_than_has_to_be(clip, caplog):
+    words = []
+    while len(clip.tokenize(" ".join(words))["l"]) == 1:
+        words.append("cat")
+    read = read_phrases(clip, (" ".join(words),))
+    assert "left out: 'cat'" in caplog.text
+    assert torch.equal(read.pooled, read_phrases(clip, (" ".join(words[:-1]),)).pooled)
+
+
 def test_a_single_word_that_is_too_long_is_cut_within(clip, caplog):
     with caplog.at_level(logging.WARNING):
         read_phrases(clip, ("東京の夜" * 60,))
@@ -166,6 +175,20 @@ def test_split_files_in_the_older_nodes_folders_are_listed(comfy_host, full_dept
     assert {weight.dtype for weight in loaded.adapter.parameters()} == {torch.float16}
 
 
+def test_the_usual_folder_is_looked_in_beside_one_that_is_named(comfy_host, adapter, tmp_path, monkeypatch):
+    """extra_model_paths.yaml may name a folder of the older nodes; the one in models counts all the same."""
+    usual = comfy_host.base / "models" / "instance_models"
+    for folder in (usual, tmp_path):
+        folder.mkdir(exist_ok=True)
+        (folder / f"in_{folder.name}.ckpt").touch()
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "instance_models", ([str(tmp_path)], set()))
+    monkeypatch.delitem(folder_paths.folder_names_and_paths, "deig")
+    register_adapter_folder()
+    assert {"in_instance_models.ckpt", f"in_{tmp_path.name}.ckpt"} <= set(
+        folder_paths.get_filename_list("deig")
+    )
+
+
 def test_more_than_thirty_masks_are_warned_about(adapter, clip, fast_model, caplog):
     mask = Mask(torch.eye(8).numpy().astype(float))
     regions = tuple(Region(f"thing {number}", (0, 0, 1, 1), mask=mask) for number in range(31))
@@ -190,6 +213,18 @@ def test_multi_instance_sampling_with_clip_for_deig(fast_model, clip, deig):
     assert torch.equal(whole, POSITIVE[0][0][0]) and torch.equal(torch.stack(alone), own)
     assert all(torch.equal(row, NEGATIVE[0][0][0]) for row in apart[calls[0]["entries"].index(1)])
     assert torch.equal(calls[-1]["context"][calls[-1]["entries"].index(0)], POSITIVE[0][0][0])
+
+
+def test_multi_instance_sampling_needs_no_clip_for_instance_diffusion(fast_model, adapter, clip):
+    """The phrases are read already, with whatever LoRAs 'DEIG Encode Regions' had."""
+    model = patched(fast_model, adapter, clip)
+    other = clip.clone()
+    name = next(key for key in clip.cond_stage_model.state_dict() if key.endswith("layers.0.mlp.fc1.weight"))
+    shape = clip.cond_stage_model.state_dict()[name].shape
+    assert other.add_patches({name: ("diff", (torch.ones(shape),))}, 1.0)
+    without = MultiInstanceSampling.execute(model, 0.5, "average")[0]
+    with_it = MultiInstanceSampling.execute(model, 0.5, "average", other)[0]
+    assert torch.equal(sample(with_it, size=(8, 8)), sample(without, size=(8, 8)))
 
 
 def test_what_clip_read_is_no_text_of_t5(clip):

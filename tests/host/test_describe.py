@@ -77,6 +77,12 @@ def test_a_description_is_kept_by_its_crop_and_question(picture):
     assert run(clip, picture, (CAT,), seed=5)[0][0].phrase == GOOD, "the first try draws nothing"
 
 
+def test_an_answer_that_was_cut_off_is_asked_for_again_at_length(picture):
+    clip = Recorded("a grey cat with a", GOOD)
+    assert run(clip, picture, (CAT,), max_length=16)[0][0].phrase == "a grey cat with a"
+    assert run(clip, picture, (CAT,), max_length=64)[0][0].phrase == GOOD
+
+
 def test_a_broken_answer_is_asked_once_more(picture):
     clip = Recorded("I'm sorry, I can't help with that.", GOOD)
     assert run(clip, picture, (CAT,))[0][0].phrase == GOOD

@@ -47,6 +47,7 @@ def test_one_of_many_layouts_is_chosen_and_cut(caplog):
     assert "1 box was cut" in caplog.text
     with pytest.raises(ValueError, match="Layout 1: .*outside"):
         RegionsFromText.execute(file, "auto", 8, 8, 1)
+    assert RegionsFromText.execute(file, "auto", 8, 8, 0).args[0] == ()
     with pytest.raises(ValueError, match="holds 2 layouts.*index, 0 to 1"):
         RegionsFromText.execute(file, "auto", 8, 8)
 

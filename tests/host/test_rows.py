@@ -5,6 +5,7 @@ import comfy.samplers
 import pytest
 import torch
 from deig_pack.deig_core.regions.region import Region
+from deig_pack.nodes.host.clock import Clock
 from deig_pack.nodes.host.unet import ide_dtype
 from deig_pack.tests.host.test_patch import (
     NEGATIVE,
@@ -104,6 +105,13 @@ def test_a_crop_has_a_size_of_its_own(fast_model, fast_adapter_state, caplog, ti
     assert len(warned) == tiled
     if tiled:
         assert "4x16 instead of 8x16" in warned[0]
+
+
+def test_a_point_of_the_schedule_is_found_again(fast_model):
+    """What begins at a point begins at its sigma, not a step later."""
+    sampling = fast_model.get_model_object("model_sampling")
+    for point in (0.0, 0.25, 0.5, 0.75):
+        assert point <= Clock(sampling).percent(float(sampling.percent_to_sigma(point))) < point + 1e-6
 
 
 class Typed:

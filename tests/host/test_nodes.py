@@ -122,6 +122,22 @@ def test_a_t5_prompt_stands_alone_or_on_clip(adapter, text_encoder, fast_model):
     assert torch.equal(on_clip[0][0], POSITIVE[0][0]) and "model_conds" not in POSITIVE[0][1]
 
 
+def test_a_prompt_that_stands_alone_cannot_be_zeroed_unseen(adapter, text_encoder, fast_model):
+    model = patched(fast_model, adapter, text_encoder, boxes("a red mug"))
+    (alone,) = EncodePrompt.execute(text_encoder, "a kitchen").result
+    ((context, options),) = alone
+    with pytest.raises(ValueError, match="Conditioning Zero Out"):
+        sample(model, POSITIVE, [[torch.zeros_like(context), options]])
+
+
+def test_features_in_another_precision_are_another_encoders(small_t5_folder):
+    names = {
+        LoadTextEncoder.execute(small_t5_folder.name, dtype, "cpu")[0].encode(("a mug",)).encoder
+        for dtype in ("fp32", "bf16")
+    }
+    assert len(names) == 2
+
+
 def test_the_adapter_is_loaded_and_counted_by_the_host(adapter, text_encoder, fast_model):
     model = patched(fast_model, adapter, text_encoder, boxes("a red mug"))
     assert adapter.patcher in model.get_additional_models()
@@ -208,6 +224,16 @@ def test_an_empty_list_says_where_it_looked(monkeypatch, tmp_path):
 def test_the_hosts_encoder_folders_are_searched():
     names = [folder.name for folder in loaders.encoder_folders()]
     assert names[0] == "text_encoders" and {"clip", "ella_encoder", "t5_model"} <= set(names)
+
+
+def test_a_folder_that_the_user_put_first_comes_first(monkeypatch, tmp_path):
+    """Of two encoders of one name the first counts; extra_model_paths.yaml may put its folder before the usual."""
+    paths, extensions = folder_paths.folder_names_and_paths["text_encoders"]
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "text_encoders", ([str(tmp_path), *paths], extensions)
+    )
+    folders = loaders.encoder_folders()
+    assert folders[0] == tmp_path and len(folders) == len(set(folders))
 
 
 def test_an_encoder_that_is_gone_is_refused_by_name(small_t5_folder):

@@ -183,6 +183,7 @@ def test_the_usual_folder_is_looked_in_beside_one_that_is_named(comfy_host, adap
         (folder / f"in_{folder.name}.ckpt").touch()
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "instance_models", ([str(tmp_path)], set()))
     monkeypatch.delitem(folder_paths.folder_names_and_paths, "deig")
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
     register_adapter_folder()
     assert {"in_instance_models.ckpt", f"in_{tmp_path.name}.ckpt"} <= set(
         folder_paths.get_filename_list("deig")

@@ -108,8 +108,7 @@ export class RegionList {
     const { editor } = this;
     editor.cancel();
     try {
-      const layout = withRegion(editor.layout, index, change);
-      parseLayout(writeLayout(layout));
+      const layout = parseLayout(writeLayout(withRegion(editor.layout, index, change)));
       editor.apply(() => layout);
     } catch (error) {
       input.blur();

@@ -223,6 +223,43 @@ def test_what_comes_in_by_the_wire_is_edited_here(editor):
     assert editor.regions[0]["phrase"] == "a wired cup"
 
 
+def test_what_comes_in_leaves_the_prompt_and_what_is_pasted_after_it(editor):
+    editor.build(512, 512)
+    editor.page.get_by_label("Prompt for the whole picture").fill("on a table")
+    editor.page.get_by_label("Prompt for the whole picture").press("Tab")
+    wire(editor, "PrimitiveString", ["a wired cup: 0.25 0.25 0.5 0.75"], "incoming")
+    editor.queue()
+    assert (editor.value["prompt"], editor.regions[0]["phrase"]) == ("on a table", "a wired cup")
+
+    editor.page.evaluate("navigator.clipboard.writeText('a bowl: 0.5 0.5 1 1')")
+    editor.canvas.focus()
+    editor.press("Control+v")
+    editor.page.wait_for_timeout(600)
+    (region,) = editor.queue()
+    assert region["phrase"] == "a bowl", "the wire brings nothing new"
+    assert [region["phrase"] for region in editor.regions] == ["a bowl"]
+
+
+def test_the_canvas_has_the_size_that_is_wired_as_long_as_it_is(editor):
+    editor.build(512, 512)
+    wire(editor, "PrimitiveInt", [256], "width")
+    editor.drag((0.2, 0.2), (0.6, 0.6))
+    editor.type_phrase("a cup")
+    editor.queue()
+    editor.page.wait_for_timeout(300)
+    _, _, width, height = editor.box_on_screen()
+    assert abs(width / height - 256 / 512) < 0.01
+    editor.page.evaluate(
+        """() => {
+            const [node] = app.graph.findNodesByType("DEIG_RegionEditor");
+            node.disconnectInput(node.findInputSlot("width"));
+        }"""
+    )
+    editor.page.wait_for_timeout(300)
+    _, _, width, height = editor.box_on_screen()
+    assert abs(width / height - 1) < 0.01
+
+
 def test_chained_mask_regions_are_seen(editor):
     editor.build(512, 512)
     before = pixel(editor, (0.5, 0.5))

@@ -149,6 +149,27 @@ def test_keys(editor):
     assert editor.widget_text() == before, "Escape takes back what the mouse had begun"
 
 
+def test_page_keys_begin_at_the_nearer_end(editor):
+    editor.build(512, 512)
+    draw_two(editor)
+    editor.press("n")
+    editor.type_phrase("three")
+    editor.press("Escape", "PageDown", "Delete")
+    assert [region["phrase"] for region in editor.regions] == ["a corgi with a red scarf", TYPED]
+    editor.press("Escape", "PageUp", "Delete")
+    assert [region["phrase"] for region in editor.regions] == [TYPED]
+
+
+def test_an_arrow_key_may_be_let_go_elsewhere(editor):
+    editor.build(512, 512)
+    draw_two(editor)
+    x0, y0, x1, y1 = editor.regions[1]["box"]
+    editor.page.keyboard.down("ArrowRight")
+    editor.page.get_by_label("Prompt for the whole picture").click()
+    editor.page.keyboard.up("ArrowRight")
+    close(editor.regions[1]["box"], [x0 + 1 / 512, y0, x1 + 1 / 512, y1], 1e-5)
+
+
 def test_list(editor):
     editor.build(512, 512)
     draw_two(editor)
@@ -162,6 +183,11 @@ def test_list(editor):
     assert (editor.regions[1]["strength"], editor.regions[0]["end_percent"]) == (1.5, 0.4)
     assert editor.regions[0]["phrase"] == "<b>a pug</b>"
     assert page.get_by_label("Phrase of region 1").input_value() == "<b>a pug</b>"
+
+    page.get_by_label("Strength of region 2").fill("")
+    page.get_by_label("Strength of region 2").press("Enter")
+    assert editor.regions[1]["strength"] == 1, "an emptied field is as it was at first, not 0"
+    assert page.get_by_label("Strength of region 2").input_value() == "1"
 
     page.get_by_label("Start of region 1").fill("0.9")
     page.get_by_label("Start of region 1").press("Enter")

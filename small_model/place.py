@@ -41,6 +41,8 @@ def place_weights(models: Path, weights: Path = WEIGHTS) -> Models:
 
 def _link(file: Path, place: Path):
     place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists() and place.samefile(file):
+        return
     try:
         place.symlink_to(file.resolve())
     except OSError:  # Windows asks for a privilege

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -147,6 +147,22 @@ def answered(folder: Folder, bench: Bench, judge: str, with_clip: bool = False) 
 
 def _verdict(told: dict[str, Any]) -> Verdict:
     return Verdict(**told | {"found": tuple(told["found"]) if told["found"] else None})
+
+
+def painted_words(folder: Folder, answers: Sequence[Answered]) -> list[str]:
+    """Say how pictures were painted, a sentence for each way that it was done."""
+    sentences = []
+    for one in answers:
+        record = folder.records[one.key]
+        how, versions = record["sampling"], record.get("versions", {})
+        negative = f"negative prompt {how['negative']!r}" if how["negative"] else "no negative prompt"
+        sampler = " ".join(filter(None, (how["sampler"], how["scheduler"])))
+        comfyui, pack = (versions.get(name, "unknown") for name in ("comfyui", "pack"))
+        sentences.append(
+            f"Painted by {one.painter}: sampler {sampler}, {how['steps']} steps, guidance {how['guidance']:g}, "
+            f"{how['size']} pixels, {negative}; ComfyUI {comfyui}, this pack {pack}."
+        )
+    return list(dict.fromkeys(sentences))
 
 
 def judges_of(folder: Path) -> list[str]:

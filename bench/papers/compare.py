@@ -10,9 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from .answers import Answered, answered, judges_of
+from .answers import Answered, answered, judges_of, painted_words
 from .entries import Bench
 from .manifest import Folder
+from .plan import short_names
 from .sheet import sheet_of
 from .tables import Told, markdown_table, record_of, rows_of, tables
 from .trouble import Trouble
@@ -54,8 +55,17 @@ def compare(paths: Sequence[Path], judge: str = "") -> Compared:
         )
     bench, judge = benches[0], _common_judge(paths, judge)
     sides = _common([side for folder in folders for side in _sides(folder, bench, judge, len(paths) > 1)])
-    told = Told(folders[0].bench_name, bench.kind, judge, "", len(bench.entries), bench.of_shapes)
-    rows = [row for side in sides for row in rows_of(bench.kind, side.answers, _prefix(side))]
+    told = Told(
+        *(folders[0].bench_name, bench.kind, judge, "", len(bench.entries), bench.of_shapes),
+        tuple(
+            f"{side.title}: {words}" for side in sides for words in painted_words(side.folder, side.answers)
+        ),
+    )
+    rows = [
+        row
+        for side in sides
+        for row in rows_of(bench.kind, side.answers, {side.answers[0].painter: side.title})
+    ]
     everything = [one for side in sides for one in side.answers]
     text = tables(told, rows, everything) + "\n## Instance by instance\n\n" + _flips(sides) + "\n"
     return Compared(text, record_of(told, rows), _sheet(sides, bench))
@@ -79,11 +89,8 @@ def _sides(folder: Folder, bench: Bench, judge: str, is_named: bool) -> list[_Si
     for one in answered(folder, bench, judge):
         by_painter.setdefault(one.painter, []).append(one)
     prefix = f"{folder.path.name}: " if is_named else ""
-    return [_Side(prefix + painter.name, folder, tuple(ones)) for painter, ones in by_painter.items()]
-
-
-def _prefix(side: _Side) -> str:
-    return side.title.removesuffix(side.answers[0].painter.name)
+    names = short_names(list(by_painter))
+    return [_Side(prefix + names[painter], folder, tuple(ones)) for painter, ones in by_painter.items()]
 
 
 def _common(sides: Sequence[_Side]) -> list[_Side]:

@@ -100,14 +100,14 @@ def find_bench(name: str) -> Path:
             raise Trouble(f"There is no file {name}. Name one, or a benchmark: {', '.join(FILES)}.")
         return Path(name)
     places = [Path.cwd(), Path.cwd() / "eval"]
-    if reference := os.environ.get("DEIG_REFERENCE"):
+    if reference := os.environ.get("DEIG_PATH"):
         places.insert(0, Path(reference) / "eval")
     for place in places:
         if (place / FILES[name]).is_file():
             return place / FILES[name]
     raise Trouble(
         f"{FILES[name]} was not found in {', '.join(map(str, places))}. It belongs to DEIG's authors: get it from "
-        "github.com/dushy5/DEIG, folder eval, and give its path instead of the name, or set DEIG_REFERENCE to your "
+        "github.com/dushy5/DEIG, folder eval, and give its path instead of the name, or set DEIG_PATH to your "
         "copy of that repository."
     )
 

@@ -3,7 +3,7 @@
 from deig_core.regions.layouts import Layout, write_layout
 from demo.graph import Prompt, node
 
-from .protocol import Sampling
+from .protocol import PAPER, Sampling
 
 PICTURE = "picture"
 DEIG_WAY, OFF, PLAIN, INSTANCE_DIFFUSION = "deig", "off", "plain", "instancediffusion"
@@ -45,29 +45,60 @@ def graph_of(way: str, models: tuple[str, str, str], sampling: Sampling, layout:
             end_percent=ENDS.get(way, 1.0),
             decay_percent=0.0,
         )
-        graph["sampler"]["inputs"]["model"] = ["model", 0]
+        graph["guider" if "guider" in graph else "sampler"]["inputs"]["model"] = ["model", 0]
     return graph
 
 
 def _sampled(checkpoint: str, sampling: Sampling, seed: int) -> Prompt:
-    return {
+    """From the checkpoint to the picture."""
+    sampled = _by_paper if sampling.sampler == PAPER else _by_host
+    return sampled(sampling, seed) | {
         "checkpoint": node("CheckpointLoaderSimple", ckpt_name=checkpoint),
         "latent": node("EmptyLatentImage", width=sampling.size, height=sampling.size, batch_size=1),
-        "sampler": node(
-            "KSampler",
-            model=["checkpoint", 0],
-            positive=["positive", 0],
-            negative=["negative", 0],
-            latent_image=["latent", 0],
-            seed=seed,
-            steps=sampling.steps,
-            cfg=sampling.guidance,
-            sampler_name=sampling.sampler,
-            scheduler=sampling.scheduler,
-            denoise=1.0,
-        ),
         "image": node("VAEDecode", samples=["sampler", 0], vae=["checkpoint", 2]),
         PICTURE: node("PreviewImage", images=["image", 0]),
+    }
+
+
+PROMPTS = {"positive": ["positive", 0], "negative": ["negative", 0]}
+
+
+def _by_host(sampling: Sampling, seed: int) -> Prompt:
+    sampler = node(
+        "KSampler",
+        model=["checkpoint", 0],
+        **PROMPTS,
+        latent_image=["latent", 0],
+        seed=seed,
+        steps=sampling.steps,
+        cfg=sampling.guidance,
+        sampler_name=sampling.sampler,
+        scheduler=sampling.scheduler,
+        denoise=1.0,
+    )
+    return {"sampler": sampler}
+
+
+def _by_paper(sampling: Sampling, seed: int) -> Prompt:
+    """As the authors sample: their timesteps, noise and end."""
+    return {
+        "paper": node(
+            "DEIG_PaperSampling",
+            model=["checkpoint", 0],
+            steps=sampling.steps,
+            alpha_full=1.0,
+            alpha_decay=0.0,
+            noise_seed=seed,
+        ),
+        "guider": node("CFGGuider", model=["checkpoint", 0], **PROMPTS, cfg=sampling.guidance),
+        "sampler": node(
+            "SamplerCustomAdvanced",
+            noise=["paper", 0],
+            guider=["guider", 0],
+            sampler=["paper", 1],
+            sigmas=["paper", 2],
+            latent_image=["latent", 0],
+        ),
     }
 
 

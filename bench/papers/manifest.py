@@ -109,12 +109,12 @@ class Folder:
         Raises:
             Trouble: it was not; names what differs.
         """
-        record = self.records[key]
-        for name, wanted in made_with.items():
-            if record.get(name) != wanted:
+        held, wanted = _flat(self.records[key]), _flat(made_with)
+        for name, value in wanted.items():
+            if held.get(name) != value:
                 raise Trouble(
-                    f"{self.path / key} was made otherwise: its {name} is {_short(record.get(name))}, and would be "
-                    f"{_short(wanted)} now. Name another folder with --out."
+                    f"{self.path / key} was made otherwise: its {name} is {_short(held.get(name))}, and would be "
+                    f"{_short(value)} now. Name another folder with --out."
                 )
 
     def add(self, key: str, data: bytes, record: Record):
@@ -152,6 +152,16 @@ def append_line(path: Path, record: Record):
 
 def _dumped(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _flat(record: Record) -> Record:
+    """Return a record with what lies in its records beside the rest: "sampling.steps"."""
+    flat: Record = {}
+    for name, value in record.items():
+        flat |= (
+            {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
+        )
+    return flat
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from demo.client import ComfyClient
+from demo.client import ComfyClient, ExecutionFailed, PromptRejected
 
 from .graph import PICTURE
 from .manifest import Folder
@@ -73,7 +73,10 @@ def painted_by(server: ComfyClient, task: Task) -> tuple[bytes, float]:
         RuntimeError: the server did not paint it; says why.
     """
     started = time.monotonic()
-    outputs = server.run(task.graph()).outputs
+    try:
+        outputs = server.run(task.graph()).outputs
+    except (PromptRejected, ExecutionFailed) as error:
+        raise RuntimeError(f"{server.address}: {error}") from None
     try:
         image = outputs[PICTURE]["images"][0]
         data = server.view({key: image[key] for key in ("filename", "subfolder", "type")})

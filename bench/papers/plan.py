@@ -26,16 +26,38 @@ class Painter:
     text_encoder: str = ""
 
     @property
-    def name(self) -> str:
-        """What it is called in tables."""
-        files = (self.checkpoint, self.adapter, self.text_encoder)
-        return ", ".join([self.way, *(Path(file.replace("\\", "/")).stem for file in files if file)])
+    def files(self) -> tuple[str, str, str]:
+        """Checkpoint, adapter and text encoder."""
+        return self.checkpoint, self.adapter, self.text_encoder
 
     @property
     def folder(self) -> str:
-        """Its folder of pictures. Names that differ only in what no folder may have are told apart by a hash."""
-        plain = re.sub(r"[^\w.-]+", "-", self.name)
-        return f"{plain[:80]}-{hashlib.sha256(repr(self).encode()).hexdigest()[:6]}"
+        """Its folder of pictures. A hash tells painters apart whose names are alike."""
+        plain = re.sub(r"[^\w.-]+", "-", f"{self.way}-{_stem(self.checkpoint)}")
+        return f"{plain[:60]}-{hashlib.sha256(repr(self).encode()).hexdigest()[:6]}"
+
+    def __str__(self) -> str:
+        """What it paints with."""
+        return ", ".join([self.way, *filter(None, self.files)])
+
+
+def _stem(file: str) -> str:
+    return Path(file.replace("\\", "/")).stem
+
+
+def short_names(painters: Sequence[Painter]) -> dict[Painter, str]:
+    """Return what painters are called beside each other: the way, and those of their files in which they differ."""
+    painters = list(dict.fromkeys(painters))
+    named = [painter for painter in painters if painter.way in GROUNDED]
+    differing = [
+        number
+        for number in range(3)
+        if len({painter.files[number] for painter in (painters if number == 0 else named)} - {""}) > 1
+    ]
+    return {
+        painter: ", ".join([painter.way, *(_stem(painter.files[i]) for i in differing if painter.files[i])])
+        for painter in painters
+    }
 
 
 def painters_of(

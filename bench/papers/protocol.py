@@ -31,13 +31,17 @@ NEGATIVE = (
 )
 
 
+PAPER = "paper"  # the sampler that is the authors' own: the node DEIG Paper Sampling
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How pictures are painted.
 
     Args:
-        steps: as the script asks for them; `ddim_uniform` makes 31 of 30, as the script does.
+        steps: as the script asks for them; it takes 31 for 30, and so do `PAPER` and `ddim_uniform`.
         size: side of the square picture, pixels.
+        sampler, scheduler: the host's; or `PAPER`, which has its own schedule and noise.
     """
 
     steps: int
@@ -57,8 +61,8 @@ class Protocol:
 
 
 PROTOCOLS = {
-    DEIG: Protocol(Sampling(30, 7.5, NEGATIVE, SIDE), 42),
-    MIG: Protocol(Sampling(40, 7.5, NEGATIVE, SIDE), 123),
+    DEIG: Protocol(Sampling(30, 7.5, NEGATIVE, SIDE, PAPER, ""), 42),
+    MIG: Protocol(Sampling(40, 7.5, NEGATIVE, SIDE, PAPER, ""), 123),
 }
 # Ours: as `bench --quality` paints with the small model.
 SHAPES = Protocol(Sampling(16, 4.0, "", 128), 0)

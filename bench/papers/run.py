@@ -11,23 +11,24 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from demo.client import ComfyClient
+from demo.server import StartFailed
 from demo.show import leave
 
 from . import detectors
 from .answerers import answerer_of
-from .answers import judge_folder, slug_of
+from .answers import judge_folder, painted_words, slug_of
 from .compare import compare, picture_of
 from .entries import DEIG, FILES, MIG, Bench, bench_of, find_bench, read_bench, sample
 from .graph import DEIG_WAY, WAYS
 from .judges import DeigJudge, Judge, MigJudge
 from .manifest import Folder
 from .paint import paint
-from .plan import plan
-from .protocol import IOU_THRESHOLD, protocol_of
+from .plan import plan, short_names
+from .protocol import IOU_THRESHOLD, PAPER, Sampling, protocol_of
 from .servers import Wanted, clients_of, own_server, small_model, usable
 from .shapes import NAME as SHAPES
 from .shapes import ExactJudge, write_shapes
@@ -47,26 +48,29 @@ def paint_bench(options: argparse.Namespace):
     """Paint what is missing of a benchmark into the run's folder."""
     bench = bench_of(write_shapes()) if options.bench == SHAPES else read_bench(find_bench(options.bench))
     protocol = protocol_of(bench)
-    changed = {
-        key: getattr(options, key)
-        for key in ("steps", "guidance", "negative", "size", "sampler", "scheduler")
-    }
-    sampling = replace(
-        protocol.sampling, **{key: value for key, value in changed.items() if value is not None}
-    )
+    sampling = sampling_of(options, protocol.sampling)
     if sampling != protocol.sampling:
         say("Painted otherwise than the benchmark's script does: the figures will not be the paper's.")
     entries = sample(bench.entries, options.sample)
     folder = Folder(options.out)
     folder.begin(bench, options.bench)
     with servers_of(options, bench) as clients:
-        servers, painters = usable(clients, wanted_of(options, bench), say)
+        servers, painters = usable(clients, wanted_of(options, bench), sampling, say)
         tasks = plan(entries, painters, options.seeds or [protocol.seed], sampling)
         say(
             f"{len(entries)} entries, {len(tasks)} pictures, on {', '.join(server.address for server in servers)}"
         )
         painted = paint(folder, tasks, servers, say)
     say(f"{painted} pictures painted, {len(tasks)} are there: {folder.path}")
+
+
+def sampling_of(options: argparse.Namespace, usual: Sampling) -> Sampling:
+    """Return the benchmark's way of sampling, with what the options change."""
+    changed = {name: getattr(options, name, None) for name in asdict(usual)}
+    sampling = replace(usual, **{name: value for name, value in changed.items() if value is not None})
+    if sampling.sampler != PAPER and not sampling.scheduler:
+        raise Trouble(f"--sampler {sampling.sampler} needs --scheduler too, for example ddim_uniform.")
+    return sampling
 
 
 def wanted_of(options: argparse.Namespace, bench: Bench) -> Wanted:
@@ -125,12 +129,14 @@ def score(path: Path, options: argparse.Namespace):
     told = Told(
         *(folder.bench_name, bench.kind, judge.name, clip.name if clip else ""),
         *(len(bench.entries), bench.of_shapes),
+        tuple(painted_words(folder, answered)),
     )
-    rows = rows_of(bench.kind, answered)
+    names = short_names([one.painter for one in answered])
+    rows = rows_of(bench.kind, answered, names)
     text, name = tables(told, rows, answered), f"scores-{slug_of(judge.name)}"
     columns: dict[str, dict] = {}
     for one in answered:
-        column = columns.setdefault(f"{one.painter.name}, seed {one.seed}", {})
+        column = columns.setdefault(f"{names[one.painter]}, seed {one.seed}", {})
         column[one.judged.entry.name] = (picture_of(folder, one), one.judged.verdicts)
     sheet = sheet_of(columns, {entry.name: entry for entry in bench.entries})
     write(path, name, text, record_of(told, rows), sheet)
@@ -189,7 +195,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     how.add_argument("--guidance", type=float)
     how.add_argument("--negative", help="the negative prompt")
     how.add_argument("--size", type=int, help="side of the picture, pixels")
-    how.add_argument("--sampler")
+    how.add_argument("--sampler", help=f"the host's, with --scheduler; or {PAPER}, the authors' own")
     how.add_argument("--scheduler")
 
     judging = parser.add_argument_group("scoring")
@@ -243,7 +249,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, leave)
     try:
         run(options)
-    except (Trouble, RuntimeError) as trouble:  # also a server's that did not start
+    except (Trouble, StartFailed) as trouble:
         print(trouble)
         return 2
     except KeyboardInterrupt:

@@ -3,18 +3,21 @@
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from deig_core.regions.layouts import Layout
 from demo.client import ComfyClient
 from demo.server import ComfyServer, install_pack
 from small_model.place import SMALL, Models, place_weights
 
-from .graph import DEIG_WAYS, GROUNDED
+from .graph import DEIG_WAYS, GROUNDED, graph_of
 from .plan import Painter, painters_of
+from .protocol import Sampling
 from .trouble import Trouble
 
 # Which input of which node lists the files of a kind.
@@ -50,6 +53,20 @@ def versions_of(client: ComfyClient) -> Versions:
     )
 
 
+def node_on(client: ComfyClient, node: str) -> dict[str, Any]:
+    """Return what a server says of a node.
+
+    Raises:
+        Trouble: it has none of that name.
+    """
+    info = client.get(f"/object_info/{node}")
+    if node not in info:
+        raise Trouble(
+            f"{client.address} has no node {node}. Install this pack, as it is here, in that ComfyUI, and restart it."
+        )
+    return info[node]
+
+
 def files_on(client: ComfyClient, kind: str) -> list[str]:
     """Return the files of a kind, one of `LISTS`, that a server has.
 
@@ -57,15 +74,9 @@ def files_on(client: ComfyClient, kind: str) -> list[str]:
         Trouble: it has no node for them: this pack is missing there.
     """
     node, name = LISTS[kind]
-    info = client.get(f"/object_info/{node}")
-    if node not in info:
-        raise Trouble(
-            f"{client.address} has no node {node}. Install this pack in that ComfyUI, and restart it."
-        )
-    spec = info[node]["input"]["required"][name]
-    files = (
-        spec[0] if isinstance(spec[0], list) else spec[1]["options"]
-    )  # newer nodes: "COMBO" and its options
+    spec = node_on(client, node)["input"]["required"][name]
+    # Newer nodes say "COMBO", and the files among its options.
+    files = spec[0] if isinstance(spec[0], list) else spec[1]["options"]
     return [file for file in files if not file.startswith(NOTHING_FOUND)]
 
 
@@ -110,12 +121,22 @@ def _only_one(client: ComfyClient, kind: str) -> str:
     if len(files) == 1:
         return files[0]
     option = "--" + kind.replace(" ", "-")
-    found = f"{len(files)}: {', '.join(files[:12])}{' ...' if len(files) > 12 else ''}" if files else "none"
-    raise Trouble(f"Which {kind}? {client.address} has {found}. Name one with {option}.")
+    raise Trouble(f"Which {kind}? {client.address} has {len(files)}: {_some(files)}. Name one with {option}.")
 
 
-def lacking(client: ComfyClient, painters: Sequence[Painter]) -> str:
-    """Say what a server lacks to paint, in a sentence for each file; "" where it lacks nothing."""
+def _some(files: Sequence[str]) -> str:
+    return ", ".join([*files[:12], *(["..."] if len(files) > 12 else [])]) or "none"
+
+
+def lacking(client: ComfyClient, painters: Sequence[Painter], sampling: Sampling) -> str:
+    """Say which files a server lacks to paint, in a sentence for each; "" where it lacks nothing.
+
+    Raises:
+        Trouble: it lacks a node.
+    """
+    graphs = [graph_of(painter.way, painter.files, sampling, Layout(()), 0) for painter in painters]
+    for name in dict.fromkeys(node["class_type"] for graph in graphs for node in graph.values()):
+        node_on(client, name)
     said = []
     for kind in LISTS:
         named = {getattr(painter, kind.replace(" ", "_")) for painter in painters} - {""}
@@ -123,17 +144,12 @@ def lacking(client: ComfyClient, painters: Sequence[Painter]) -> str:
             continue
         files = files_on(client, kind)
         for name in sorted(named - set(files)):
-            has = (
-                f"It has {', '.join(files[:12])}{' ...' if len(files) > 12 else ''}."
-                if files
-                else "It has none."
-            )
-            said.append(f"{client.address} has no {kind} {name!r}. {has}")
+            said.append(f"{client.address} has no {kind} {name!r}. It has {_some(files)}.")
     return " ".join(said)
 
 
 def usable(
-    clients: Sequence[ComfyClient], wanted: Wanted, say
+    clients: Sequence[ComfyClient], wanted: Wanted, sampling: Sampling, say: Callable[[str], None]
 ) -> tuple[dict[ComfyClient, Versions], list[Painter]]:
     """Return the servers that can paint, with their versions, and the painters; say which are left out and why.
 
@@ -147,7 +163,7 @@ def usable(
         try:
             versions = versions_of(client)
             painters = painters or choose_painters(client, wanted)
-            if words := lacking(client, painters):
+            if words := lacking(client, painters, sampling):
                 raise Trouble(words)
             found[client] = versions
         except Trouble as trouble:

@@ -15,6 +15,7 @@ ROWS = 12
 SIDE = 384  # of a picture on the sheet, pixels
 
 Cell = tuple[Image.Image, Sequence[Verdict]]
+BLANK: Cell = (Image.new("RGB", (1, 1), "white"), ())
 
 
 def sheet_of(
@@ -25,25 +26,26 @@ def sheet_of(
     Args:
         columns: by title, a picture and its verdicts for each entry's name.
         entries: by name.
-        rows: how many entries are shown, evenly out of those that every column has.
+        rows: how many entries are shown, evenly out of those that every column has; where there are none, out of
+            those that any has, and what is missing is blank.
     """
-    shared = [name for name in entries if all(name in cells for cells in columns.values())]
-    if not shared:
-        raise ValueError("No entry has a picture in every column of the sheet.")
-    chosen = [shared[round(i)] for i in np.linspace(0, len(shared) - 1, min(rows, len(shared)))]
+    fitting = [
+        [name for name in entries if test(name in cells for cells in columns.values())] for test in (all, any)
+    ]
+    named = fitting[0] or fitting[1]
+    chosen = [named[round(i)] for i in np.linspace(0, len(named) - 1, min(rows, len(named)))]
     pictures, words = [], []
     for name in chosen:
-        entry = entries[name]
-        cells = [cells[name] for cells in columns.values()]
-        pictures.append([marked(picture, entry, verdicts) for picture, verdicts in cells])
-        words.append([f"{name}:", *_words(entry, [verdicts for _, verdicts in cells])])
+        cells = [cells.get(name, BLANK) for cells in columns.values()]
+        pictures.append([marked(picture, entries[name], verdicts) for picture, verdicts in cells])
+        words.append([f"{name}:", *_words(entries[name], [verdicts for _, verdicts in cells])])
     return draw_sheet(pictures, tuple(columns), words, cell=SIDE)
 
 
 def _words(entry: Entry, verdicts: Sequence[Sequence[Verdict]]) -> list[str]:
     """A line for each instance: a mark for each column, its number and its phrase."""
     return [
-        f"{''.join(mark_of(column[i]) for column in verdicts)} {i + 1} {instance.phrase}"
+        f"{''.join(mark_of(column[i]) if column else ' ' for column in verdicts)} {i + 1} {instance.phrase}"
         for i, instance in enumerate(entry.instances)
     ]
 
@@ -57,7 +59,7 @@ def marked(picture: Image.Image, entry: Entry, verdicts: Sequence[Verdict]) -> I
     """Draw each box that was asked for, with number and mark, in its colour; the box found in thin white."""
     shown = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(shown)
-    for index, (instance, verdict) in enumerate(zip(entry.instances, verdicts, strict=True)):
+    for index, (instance, verdict) in enumerate(zip(entry.instances, verdicts, strict=False)):
         if verdict.found:
             draw.rectangle(_pixels(verdict.found), outline="white", width=1)
         x0, y0, x1, y1 = _pixels(instance.box)

@@ -5,7 +5,7 @@ the rest is the paper's; so nothing here is called the paper's.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Row:
     """Figures of one painter from one seed.
 
     Args:
-        name: of the painter; where runs are compared, the run's before it.
+        name: of the painter.
         seed: of the run.
     """
 
@@ -46,6 +46,7 @@ class Told:
         clip: the model of the CLIP score; "" where it was not taken.
         entries: how many the benchmark has.
         of_shapes: whether they are the small model's.
+        painted: how, in sentences.
     """
 
     bench: str
@@ -54,19 +55,20 @@ class Told:
     clip: str
     entries: int
     of_shapes: bool = False
+    painted: tuple[str, ...] = ()
 
 
-def rows_of(kind: str, answered: Sequence[Answered], named: str = "") -> list[Row]:
+def rows_of(kind: str, answered: Sequence[Answered], names: Mapping[Painter, str]) -> list[Row]:
     """Sum up by painter and seed, in the order in which they come.
 
     Args:
-        named: what goes before the painters' names.
+        names: what the painters are called.
     """
     groups: dict[tuple[Painter, int], list[Answered]] = {}
     for one in answered:
         groups.setdefault((one.painter, one.seed), []).append(one)
     return [
-        Row(named + painter.name, seed, len(ones), figures_of(kind, [one.judged for one in ones]))
+        Row(names[painter], seed, len(ones), figures_of(kind, [one.judged for one in ones]))
         for (painter, seed), ones in groups.items()
     ]
 
@@ -129,6 +131,8 @@ def _percent(value: float | None) -> float | None:
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """Columns in which nothing stands are left out."""
+    columns = [column for column in columns if any(column[1](row.figures) is not None for row in rows)]
     cells = [["painted by", "seed", "pictures", *(head for head, _ in columns)]]
     for row in rows:
         values = [show(row.figures) for _, show in columns]
@@ -160,15 +164,20 @@ def markdown_table(cells: Sequence[Sequence[str]]) -> str:
 
 
 def _notes(told: Told, rows: Sequence[Row], answered: Iterable[Answered]) -> list[str]:
-    notes = []
+    notes = list(told.painted)
     fewest = min(row.pictures for row in rows)
     if fewest < told.entries:
         notes.append(f"A sample: {fewest} of the benchmark's {told.entries} entries, not the whole.")
     if told.kind == DEIG:
+        levels = (
+            "L1: shapes of a colour alone; L3: with a texture or pattern. A shape"
+            if told.of_shapes
+            else "C1 to C3: people with one to three coloured garments. L1: objects of a colour alone; L2: with a "
+            "material too; L3: with a texture or pattern; L4: with both. An instance"
+        )
         notes.append(
-            "C1 to C3: people with one to three coloured garments. L1: objects with a colour alone; L2: with a "
-            "material too; L3: with a texture or pattern; L4: with both. An instance counts as right where it is found "
-            "in its place and the answer is yes; people and objects are means over instances."
+            f"{levels} counts as right where it is found in its place and the answer is yes; people and objects are "
+            "means over instances."
         )
         if not told.of_shapes:
             unclear = sum(
@@ -181,6 +190,10 @@ def _notes(told: Told, rows: Sequence[Row], answered: Iterable[Answered]) -> lis
             )
     else:
         notes.append("L2 to L6: pictures of two to six instances; all: the mean over instances.")
+    notes.append(
+        "On the sheet: boxes in colour were asked for, thin white ones found. + is right, o in its place and not "
+        "right, - not in its place."
+    )
     return notes
 
 

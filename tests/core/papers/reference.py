@@ -1,4 +1,4 @@
-"""The authors' own scripts, run from a copy of their repository that `DEIG_REFERENCE` names.
+"""The authors' own scripts, run from a copy of their repository that `DEIG_PATH` names.
 
 Their functions are taken out of the scripts and run with stand-ins for what needs a graphics card or large models: the
 detector, the answers, the masks. What is counted and how is theirs.
@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-PLACE = Path(os.environ.get("DEIG_REFERENCE") or ".deig-reference-not-set") / "eval"
+PLACE = Path(os.environ.get("DEIG_PATH") or ".deig-path-not-set") / "eval"
 SCRIPTS = {"deig-bench": PLACE / "eval_deigbench.py", "mig-bench": PLACE / "eval_migbench.py"}
 FILES = {"deig-bench": PLACE / "deig_bench_coco.json", "mig-bench": PLACE / "mig_bench_coco.json"}
 
 needs_reference = pytest.mark.skipif(
     not all(path.is_file() for path in (*SCRIPTS.values(), *FILES.values())),
-    reason="DEIG_REFERENCE names no copy of the authors' repository",
+    reason="DEIG_PATH names no copy of the authors' repository",
 )
 WANTED = (
     *("need_clip_score", "need_sucess_ratio", "need_local_clip", "need_miou_score"),

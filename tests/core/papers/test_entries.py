@@ -98,7 +98,7 @@ def test_names_are_told_apart():
 
 def test_files_are_found_by_name_where_the_authors_have_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DEIG_REFERENCE", raising=False)
+    monkeypatch.delenv("DEIG_PATH", raising=False)
     with pytest.raises(Trouble, match="github.com/dushy5/DEIG"):
         find_bench(DEIG)
     with pytest.raises(Trouble, match="no file nothing.json"):
@@ -106,7 +106,7 @@ def test_files_are_found_by_name_where_the_authors_have_them(tmp_path, monkeypat
     place = tmp_path / "theirs" / "eval" / "mig_bench_coco.json"
     place.parent.mkdir(parents=True)
     place.write_bytes(mig())
-    monkeypatch.setenv("DEIG_REFERENCE", str(tmp_path / "theirs"))
+    monkeypatch.setenv("DEIG_PATH", str(tmp_path / "theirs"))
     assert find_bench(MIG) == place
 
 

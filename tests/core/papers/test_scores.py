@@ -13,7 +13,7 @@ from bench.papers.entries import DEIG, bench_of
 from bench.papers.figures import ALL, figures_of
 from bench.papers.judges import DeigJudge, Verdict
 from bench.papers.manifest import Folder
-from bench.papers.plan import Painter, plan
+from bench.papers.plan import Painter, painters_of, plan, short_names
 from bench.papers.protocol import SHAPES
 from bench.papers.shapes import ExactJudge, scene_of, write_shapes
 from bench.papers.tables import Told, rows_of, tables
@@ -24,7 +24,8 @@ from bench.quality.judge import judge
 from small_model.scenes import draw, draw_ground
 
 BENCH = bench_of(write_shapes(layouts=8, kept_out=3))
-GOOD, BARE = Painter("deig", "a.safetensors"), Painter("off", "a.safetensors")
+GOOD, BARE = Painter("deig", "a.safetensors", "b.pth"), Painter("off", "a.safetensors", "b.pth")
+NAMES = short_names([GOOD, BARE])
 
 
 def painted(painter: Painter, entry) -> np.ndarray:
@@ -147,7 +148,7 @@ def test_scores_are_written_as_text_json_and_sheet(folder, capsys):
     assert f"Judge: **{ExactJudge().name}**" in text
     (written,) = folder.path.glob("scores-*.json")
     record = json.loads(written.read_text())
-    assert [row["painted by"] for row in record["rows"]] == ["deig, a", "off, a"]
+    assert [row["painted by"] for row in record["rows"]] == ["deig", "off"]
     assert record["rows"][1]["groups"]["objects"]["rate"] == 0
     assert written.with_suffix(".md").read_text() in text
     sheet = Image.open(written.with_suffix(".png"))
@@ -168,7 +169,7 @@ def test_runs_are_compared_side_by_side(tmp_path, capsys):
     scored("--compare", str(with_deig.path), str(without.path), "--out", str(out))
     text = capsys.readouterr().out
     record = json.loads((out / "compared.json").read_text())
-    assert [row["painted by"] for row in record["rows"]] == ["with: deig, a", "without: off, a"]
+    assert [row["painted by"] for row in record["rows"]] == ["with: deig", "without: off"]
     good = record["rows"][0]["groups"]["all"]
     counts = [0, good["succeeded"], 0, good["instances"] - good["succeeded"]]
     assert "| " + " | ".join(str(count) for count in counts) in " ".join(text.split())
@@ -203,7 +204,7 @@ def test_another_judges_figures_are_not_called_the_papers(folder):
 
     name = DeigJudge(Named("a detector"), Named("a judge"), any_case=True).name
     judged = judge_folder(folder, BENCH, ExactJudge(), None, print)
-    text = tables(Told("deig-bench", DEIG, name, "", 400), rows_of(DEIG, judged), judged)
+    text = tables(Told("deig-bench", DEIG, name, "", 400), rows_of(DEIG, judged, NAMES), judged)
     assert "detector a detector, answers by a judge, answers in any case" in text
     assert "these are not the paper's figures" in text
     assert "A sample: 11 of the benchmark's 400 entries" in text
@@ -218,7 +219,7 @@ def test_answers_that_are_neither_yes_nor_no_are_counted(folder):
     ]
     one = judged[0]
     odd = type(one)(one.key, one.painter, one.seed, type(one.judged)(one.judged.entry, tuple(said)))
-    text = tables(Told("deig-bench", DEIG, "j", "", 11), rows_of(DEIG, judged), [odd])
+    text = tables(Told("deig-bench", DEIG, "j", "", 11), rows_of(DEIG, judged, NAMES), [odd])
     assert "which count as no: 1." in text
 
 
@@ -229,3 +230,14 @@ def test_deig_bench_wants_a_judge(tmp_path):
     folder.begin(bench_of(json.dumps([entry]).encode()), "mine")
     with pytest.raises(Trouble, match="--judge"):
         scored("--score", str(folder.path))
+
+
+def test_painters_are_called_by_what_tells_them_apart():
+    painters = painters_of(("deig", "plain"), ("sd14.ckpt", "own/model.ckpt"), ("model.pth", "new.pth"), "t5")
+    assert list(short_names(painters).values()) == [
+        *("deig, sd14, model", "deig, sd14, new", "deig, model, model", "deig, model, new"),
+        *("plain, sd14", "plain, model"),
+    ]
+    assert list(short_names(painters[:1]).values()) == ["deig"]
+    assert list(short_names([painters[0], painters[4]]).values()) == ["deig", "plain"]
+    assert len({painter.folder for painter in painters}) == len(painters) == 6

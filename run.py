@@ -4,7 +4,8 @@
     python run.py ui      open a real ComfyUI with this pack and the small model, to play with
     python run.py demo    paint one picture with the small model, in a real ComfyUI
     python run.py test    check the sources and run the tests, on every ComfyUI that is found
-    python run.py bench   measure what DEIG costs; with --quality, how well the small model paints
+    python run.py bench   measure what DEIG costs; with --quality, how well the small model paints; with --papers,
+                          paint and score the papers' own benchmarks
 
 Each makes the environments it needs in your cache folder (set DEIG_CACHE to have them elsewhere) and uses
 them again while the requirements stand unchanged. Delete the folder to be rid of them.
@@ -40,6 +41,8 @@ CORE_REQUIREMENTS = [
     "pillow",
     "tqdm",
 ]
+# What the papers' benchmarks need beside these, where there is no ComfyUI.
+PAPERS_REQUIREMENTS = ["aiohttp", "torchvision"]
 # ComfyUI 0.3.64 imports it without asking for it.
 HOST_EXTRAS = ["requests"]
 # Besides the frontends that the hosts bring, the editor is tried in this one, on the newest host.
@@ -398,14 +401,31 @@ def ui(options: argparse.Namespace) -> int:
 # bench
 
 
+def bench_papers(options: argparse.Namespace) -> int:
+    """The papers' benchmarks. With a server named, or to score, there need be no ComfyUI here."""
+    hosts = find_hosts()
+    if hosts:
+        python, where = host_environment(hosts[0]), ["--host", str(hosts[0].path)]
+    else:
+        needs = [*CORE_REQUIREMENTS, *PAPERS_REQUIREMENTS]
+        python, where = environment("the papers' benchmarks", needs, install), []
+    out = options.out or ROOT / "out" / "papers"
+    named = [options.papers] if options.papers else []
+    command = [str(python), "-m", "bench.papers.run", *named, *where, "--out", str(out.resolve())]
+    return run_child([*command, *options.further])
+
+
 def bench(options: argparse.Namespace) -> int:
+    if options.papers is not None:
+        return bench_papers(options)
     hosts = find_hosts()
     if not hosts:
         raise Failure(how_to_get_a_host())
     say(f"Using {hosts[0]} in {hosts[0].path}")
     python = host_environment(hosts[0], ROOT / "bench" / "requirements.txt")
     kind = "quality" if options.quality else "eligen" if options.eligen else "speed"
-    places = ["--host", str(hosts[0].path), "--out", str(options.out.resolve())]
+    out = options.out or ROOT / "out" / "bench"
+    places = ["--host", str(hosts[0].path), "--out", str(out.resolve())]
     return run_child([str(python), "-m", f"bench.{kind}.run", *places, *options.further])
 
 
@@ -566,7 +586,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     test_parser.set_defaults(run=test)
     bench_parser = commands.add_parser(
         "bench",
-        help="measure what DEIG costs; with --quality, how well the small model paints",
+        help="measure what DEIG costs; with --quality, how well the small model paints; with --papers, the papers' own "
+        "benchmarks",
         description="Measures time and memory of full-size models with random weights, against the plain model and "
         "what DEIG replaces, in the first ComfyUI found: cases take turns, pair by pair, until the spread of their "
         "ratio tells, or it says that it cannot be told here. About two hours on two quiet CPU cores. Further "
@@ -583,7 +604,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="measure EliGen in FLUX.1 and Qwen-Image of full width and few blocks",
     )
     bench_parser.add_argument(
-        "--out", type=Path, default=ROOT / "out" / "bench", help="the folder to write to (default: out/bench)"
+        "--papers",
+        nargs="?",
+        const="",
+        metavar="BENCH",
+        help="paint deig-bench, mig-bench, shapes or a file on ComfyUIs that --server names, or one started here; "
+        "--score and --compare what was painted. Its further arguments are said by python -m bench.papers.run --help",
+    )
+    bench_parser.add_argument(
+        "--out", type=Path, help="the folder to write to (default: out/bench; with --papers, out/papers)"
     )
     bench_parser.set_defaults(run=bench)
     options, further = parser.parse_known_args(arguments)

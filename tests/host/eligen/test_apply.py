@@ -304,6 +304,22 @@ def test_replaced_blocks_of_others_are_called():
     assert difference(sample(other, positive, negative), expected) > 1e-3
 
 
+def test_one_call_of_the_model_leaves_nothing_in_the_next():
+    """What tiles a picture calls the model several times with one and the same transformer_options."""
+    model, positive, negative = apply("qwen", TWO, positive=prompt("qwen", 1, tokens=20))
+    model.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 1)
+    same = []
+
+    def twice(apply_model, args):
+        first, second = (apply_model(args["input"], args["timestep"], **args["c"]) for _ in range(2))
+        same.append(torch.equal(first, second))
+        return second
+
+    model.set_model_unet_function_wrapper(twice)
+    sample(model, positive, negative, steps=1)
+    assert same and all(same)
+
+
 def test_replaced_blocks_of_flux():
     model, positive, negative = apply("flux", TWO)
     expected = sample(model, positive, negative)

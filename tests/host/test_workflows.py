@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.quality.judge import NAMES as COLOUR_NAMES
 from bench.quality.judge import labels
-from demo.workflows import read_workflow, to_api_form, workflow_names
+from demo.workflows import read_workflow, to_api_form, widget_values, workflow_names
 from small_model.place import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +81,17 @@ def test_nodes_keep_their_titles_and_do_not_overlap(name):
     for index, (left, top, right, bottom) in enumerate(boxes):
         for x0, y0, x1, y1 in boxes[:index]:
             assert x1 <= left or right <= x0 or y1 <= top or bottom <= y0
+
+
+def test_an_input_that_has_a_socket_alone_has_no_stored_value():
+    inputs = {
+        "text": ["STRING", {"forceInput": True}],
+        "seed": ["INT", {"control_after_generate": True}],
+        "width": ["INT", {}],
+    }
+    info = {"input_order": {"required": list(inputs)}, "input": {"required": inputs}}
+    node = {"type": "a node", "widgets_values": [3, "fixed", 512]}
+    assert widget_values(node, info) == {"seed": 3, "width": 512}
 
 
 def test_seed_is_fixed(name):

@@ -18,6 +18,7 @@ from deig_pack.tests.host.instance_diffusion.helpers import ALL_KINDS
 from deig_pack.tests.host.instance_diffusion.helpers import apply as apply_instance_diffusion
 from deig_pack.tests.host.instance_diffusion.helpers import make_grounding as make_instance_grounding
 from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, REGIONS, apply, clip, make_grounding, t5
+from deig_pack.tests.host.test_rows import SIGMAS, called_once
 from deig_pack.tests.standins import FAST, instance_diffusion_state
 
 COUNT = len(REGIONS)
@@ -119,6 +120,15 @@ def test_cfg_batches_and_little_memory_change_nothing(patched, monkeypatch):
     joined = record_of(patched)
     monkeypatch.setattr(type(patched.model), "memory_required", lambda self, shape, **_: shape[0] * 1e20)
     assert_same(record_of(patched), joined, within=1e-4)
+
+
+def test_pictures_at_other_sigmas_are_told_apart(patched):
+    model, recording = recorded(patched)
+    together = recording.of(called_once(model, SIGMAS, 2)[1])
+    assert (maps_of(together, 0) - maps_of(together, 1)).abs().max() > 1e-3
+    for picture, sigma in enumerate(SIGMAS):
+        model, recording = recorded(patched)
+        assert_same(recording.of(called_once(model, (sigma,), 1)[1]), together, other_picture=picture)
 
 
 def test_a_crop_is_recorded_in_its_place(fast_model, fast_adapter_state):

@@ -23,8 +23,12 @@ from deig_pack.tests.host.test_patch import (
 SIGMAS = (9.0, 2.0)  # of the two rows of a batch
 
 
-def denoised_once(model, sigmas, batch):
-    """Call the model once, each row of the batch at a sigma of its own, and return what it makes of them."""
+def called_once(model, sigmas, batch):
+    """Call the model once, each row of the batch at a sigma of its own.
+
+    Returns:
+        What it makes of them, and what comes out of the sampler, which changes nothing.
+    """
     found = []
 
     def sampler(model, x, _, extra_args=None, **kwargs):
@@ -32,7 +36,7 @@ def denoised_once(model, sigmas, batch):
         return x
 
     noise = comfy.sample.prepare_noise(torch.zeros(batch, 4, 16, 16), 3)
-    comfy.sample.sample_custom(
+    samples = comfy.sample.sample_custom(
         model,
         noise[:1].expand(batch, -1, -1, -1),
         4.0,
@@ -44,7 +48,11 @@ def denoised_once(model, sigmas, batch):
         disable_pbar=True,
         seed=0,
     )
-    return found[0]
+    return found[0], samples
+
+
+def denoised_once(model, sigmas, batch):
+    return called_once(model, sigmas, batch)[0]
 
 
 def test_rows_of_other_sigmas_have_tokens_and_strengths_of_their_own(fast_model, fast_adapter_state):

@@ -341,12 +341,20 @@ def write_boxes(regions: Sequence[Region], width: int, height: int) -> list[list
 
 def _written(region: Region, width: int, height: int) -> dict:
     x0, y0, x1, y1 = region.box
-    left, top = min(round(x0 * width), width - 1), min(round(y0 * height), height - 1)
+    (left, right), (top, bottom) = _whole(x0 * width, x1 * width), _whole(y0 * height, y1 * height)
     return {
         "x": left,
         "y": top,
-        "width": max(round(x1 * width) - left, 1),
-        "height": max(round(y1 * height) - top, 1),
+        "width": right - left,
+        "height": bottom - top,
         "label": region.phrase,
         "metadata": {"type": "obj", "text": "", "desc": region.phrase, "palette": []},
     }
+
+
+def _whole(low: float, high: float) -> tuple[int, int]:
+    """Round two edges to whole pixels; where both fall on one, take the pixel in which most of the box lies."""
+    if round(low) < round(high):
+        return round(low), round(high)
+    pixel = int((low + high) / 2)
+    return pixel, pixel + 1

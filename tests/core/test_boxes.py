@@ -7,7 +7,7 @@ from deig_pack.deig_core.regions.choice import chosen
 from deig_pack.deig_core.regions.colours import WORDS, colour_word, palette_words
 from deig_pack.deig_core.regions.edges import EdgeCutter
 from deig_pack.deig_core.regions.region import LEAST_SIDE, Region
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 CAT = {"x": 100.0, "y": 50.0, "width": 200.0, "height": 100.0, "label": "cat", "score": 0.9}
@@ -236,6 +236,8 @@ box = st.tuples(fraction, fraction, fraction, fraction).map(
 
 
 @settings(max_examples=200, deadline=None)
+@example([(0.0, 0.0514459929, 1.0, 0.052734375)], "labels")  # thin, within a pixel
+@example([(0.9999, 0.2, 1.0, 0.2001)], "labels")
 @given(
     st.lists(box.filter(lambda b: min(b[2] - b[0], b[3] - b[1]) >= LEAST_SIDE), min_size=1, max_size=5),
     st.sampled_from(["labels", "metadata"]),

@@ -29,7 +29,9 @@ pytestmark = [
 
 MODELS = Models("v1-5-pruned-emaonly-fp16.safetensors", "model.pth", "small-t5")
 PROMPTS, INTERRUPTS, TURNS = 1000, 100, 20
-WARM_UP = 50  # prompts before memory is first looked at
+WARM_UP = (
+    300  # prompts before memory is first looked at: by then the text encoder remembers as much as it may
+)
 THINGS = ("mug", "lamp", "book", "chair", "hat", "clock", "shoe", "kite")
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .entries import Bench, Entry
 from .figures import Judged
 from .judges import Judge, Verdict
-from .manifest import Folder, Record, append_line, write_whole
+from .manifest import Folder, Record, append_line, whole_lines
 from .plan import Painter
 from .protocol import as_judged
 from .trouble import Trouble
@@ -57,15 +57,10 @@ class Answers:
         self.path = folder.path / f"answers-{slug_of(judge)}.jsonl"
         self._judge = judge
         self._lines: dict[str, Record] = {}
-        if self.path.exists():
-            self._read()
+        self._read()
 
     def _read(self):
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):  # torn by an interruption
-            write_whole(self.path, whole)
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(whole_lines(self.path), start=1):
             try:
                 record = json.loads(line)
                 if record["judge"] == self._judge:

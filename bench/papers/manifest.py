@@ -83,13 +83,9 @@ class Folder:
             ) from None
 
     def _read_manifest(self):
-        """Read the lines that are whole. The last one may be torn: it is cut off, and its picture painted anew."""
+        """Read the lines. The picture of one that was torn is painted anew."""
         path = self.path / MANIFEST
-        data = path.read_bytes() if path.exists() else b""
-        lines = data.split(b"\n")
-        if lines[-1]:
-            write_whole(path, data[: len(data) - len(lines[-1])])
-        for number, line in enumerate(lines[:-1], start=1):
+        for number, line in enumerate(whole_lines(path), start=1):
             try:
                 record = json.loads(line)
                 self.records[record["picture"]] = record
@@ -140,6 +136,18 @@ def write_whole(path: Path, data: bytes):
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file that `append_line` wrote; none where there is no file.
+
+    The last one may be torn by an interruption: it is cut off the file.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    *lines, torn = data.split(b"\n")
+    if torn:
+        write_whole(path, data[: len(data) - len(torn)])
+    return lines
 
 
 def append_line(path: Path, record: Record):

@@ -5,14 +5,14 @@ segmenter that may be any. The exact judge of the small model's shapes (`shapes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from .colour import ENOUGH, colour_share
-from .entries import Entry
+from .entries import Entry, Instance
 from .protocol import IOU_THRESHOLD, NMS_THRESHOLD, QUESTION, SIDE, as_judged, cut_out, says_yes
 
 Box = tuple[float, float, float, float]
@@ -98,7 +98,7 @@ class DeigJudge:
     @property
     def name(self) -> str:
         """The models and what differs from the script."""
-        more = _unusual(self.threshold) + (", answers in any case" if self.any_case else "")
+        more = unusual(self.threshold) + (", answers in any case" if self.any_case else "")
         return f"detector {self.detector.name}, answers by {self.answerer.name}{more}"
 
     def look(self, picture: Image.Image, entry: Entry) -> list[Verdict]:
@@ -106,13 +106,12 @@ class DeigJudge:
         pixels = as_judged(picture)
         return [self._look(pixels, instance) for instance in entry.instances]
 
-    def _look(self, pixels: np.ndarray, instance) -> Verdict:
-        box = _in_pixels(instance.box)
-        iou, found = best_fit(*self.detector.boxes(pixels, instance.category), box)
-        if found is None or iou < self.threshold:
-            return Verdict(False, False, iou, found)
+    def _look(self, pixels: np.ndarray, instance: Instance) -> Verdict:
+        box, placed = _find(self.detector, self.threshold, pixels, instance)
+        if not placed.placed:
+            return placed
         answer = self.answerer.ask(cut_out(pixels, box), QUESTION.format(instance.phrase))
-        return Verdict(True, says_yes(answer, self.any_case), iou, found, answer)
+        return replace(placed, right=says_yes(answer, self.any_case), said=answer)
 
 
 @dataclass
@@ -130,23 +129,30 @@ class MigJudge:
     @property
     def name(self) -> str:
         """The models and what differs from the script."""
-        return f"detector {self.detector.name}, masks by {self.segmenter.name}{_unusual(self.threshold)}"
+        return f"detector {self.detector.name}, masks by {self.segmenter.name}{unusual(self.threshold)}"
 
     def look(self, picture: Image.Image, entry: Entry) -> list[Verdict]:
         """Judge each instance."""
         pixels = as_judged(picture)
         return [self._look(pixels, instance) for instance in entry.instances]
 
-    def _look(self, pixels: np.ndarray, instance) -> Verdict:
-        box = _in_pixels(instance.box)
-        iou, found = best_fit(*self.detector.boxes(pixels, instance.category), box)
-        if found is None or iou < self.threshold:
-            return Verdict(False, False, iou, found)
+    def _look(self, pixels: np.ndarray, instance: Instance) -> Verdict:
+        box, placed = _find(self.detector, self.threshold, pixels, instance)
+        if not placed.placed:
+            return placed
         share = colour_share(pixels, self.segmenter.mask(pixels, box), instance.colour)
         is_right = share >= ENOUGH
-        return Verdict(
-            True, is_right, iou if is_right else 0.0, found, f"{100 * share:.0f} % {instance.colour}"
-        )
+        said = f"{100 * share:.0f} % {instance.colour}"
+        return replace(placed, right=is_right, iou=placed.iou if is_right else 0.0, said=said)
+
+
+def _find(
+    detector: Detector, threshold: float, pixels: np.ndarray, instance: Instance
+) -> tuple[Box, Verdict]:
+    """Look for an instance in its place: its box in pixels, and a verdict that leaves open whether it is right."""
+    box = _in_pixels(instance.box)
+    iou, found = best_fit(*detector.boxes(pixels, instance.category), box)
+    return box, Verdict(found is not None and iou >= threshold, False, iou, found)
 
 
 def best_fit(boxes: np.ndarray, scores: np.ndarray, wanted: Box) -> tuple[float, Box | None]:
@@ -187,5 +193,6 @@ def _in_pixels(box: Sequence[float]) -> Box:
     return tuple(np.array(box) * SIDE)
 
 
-def _unusual(threshold: float) -> str:
+def unusual(threshold: float) -> str:
+    """Say of a threshold that is not the scripts' what it is, for the name of a judge."""
     return "" if threshold == IOU_THRESHOLD else f", in place from an IoU of {threshold:g}"

@@ -20,7 +20,7 @@ from bench.quality.run import FIRST_SEED
 from small_model.scenes import Scene, Shape, area, deal
 
 from .entries import Entry
-from .judges import Verdict
+from .judges import Verdict, unusual
 from .manifest import write_whole
 from .protocol import IOU_THRESHOLD
 
@@ -85,8 +85,7 @@ class ExactJudge:
     @property
     def name(self) -> str:
         """What it is, and the threshold where it is not the script's."""
-        more = "" if self.threshold == IOU_THRESHOLD else f", in place from an IoU of {self.threshold:g}"
-        return f"the exact judge of the small model's shapes{more}"
+        return f"the exact judge of the small model's shapes{unusual(self.threshold)}"
 
     def look(self, picture: Image.Image, entry: Entry) -> list[Verdict]:
         """Judge each shape. The picture is taken as it is: a JPEG's colours would be others."""

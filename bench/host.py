@@ -23,7 +23,8 @@ def open_host(path: Path, arguments: list[str]) -> Path:
         arguments: as main.py takes them, for example ["--cpu"].
 
     Returns:
-        A temporary folder, which stands in for ComfyUI's models, input and output folders.
+        A temporary folder, which stands in for ComfyUI's models, input and output folders; that of a host which
+        this process has opened before, since a host reads its command line once.
     """
     for name in ("deig_core", "small_model", "demo"):
         importlib.import_module(name)
@@ -34,13 +35,13 @@ def open_host(path: Path, arguments: list[str]) -> Path:
     sys.argv = ["main.py", "--base-directory", _BASE.name, *arguments]
     try:
         comfy.options.enable_args_parsing()
-        import comfy.cli_args  # noqa: F401  parses sys.argv when imported
+        import comfy.cli_args  # parses sys.argv when imported
     finally:
         sys.argv = argv
 
     if "deig_pack" not in sys.modules:
         _load_pack()
-    return Path(_BASE.name)
+    return Path(comfy.cli_args.args.base_directory)
 
 
 def _load_pack():

@@ -1,33 +1,41 @@
 """Put faults into the code, one at a time, and see whether a test notices.
 
-    python -m tests.mutate FAULTS.json [--host COMFYUI] [--only TEXT] [--limit SECONDS]
+    python -m tests.mutate FAULTS.json [--map MAP] [--host COMFYUI] [--only TEXT] [--limit SECONDS] [--out FILE]
 
 FAULTS.json is a list of {"file": ..., "old": ..., "new": ...}; `old` stands exactly once in the file. A fault that
 changes nothing that anybody could see has a reason under "equivalent" and is not tried. Who draws a list should not
-have read the tests. Each fault is put into a copy of the repository; of its tests those that import the file run until
-one fails: those that need no host, then those in a real one, then the browser's, and of each the nearest first. Run it
-in an environment of `run.py test` (its Python, with ComfyUI's requirements); tests that it skips notice nothing.
+have read the tests. Each fault is put into a copy of the repository, where tests run until one fails: with a map
+(tests/covering.py makes one) those that run the changed lines, then those that run what is around them; then those
+that import the file, of which those come first that need no host, then those in a real one, then the browser's, and of
+each the nearest. A test that fails without the fault too does not count. Run it in an environment of `run.py test` (its
+Python, with ComfyUI's requirements); a map is read by coverage (tests/requirements-covering.txt). Tests that are
+skipped there notice nothing. With --out an interrupted run goes on where it was: faults that the file has are not
+tried again.
 """
 
 import argparse
+import compileall
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from . import forking
+from .covering import Map, copy_of
 from .imports import imported
 
 ROOT = Path(__file__).resolve().parent.parent
-LINKED = ("small_model/weights",)  # large, and no fault is put there
 WANTED = 0.9  # the share of faults that tests should notice
-LIMIT = 1200.0  # seconds for one pytest
+LIMIT = 60.0  # seconds for the tests of one fault
+FIRST = 2.0  # seconds; so much of the covering tests runs before the rest of them is even imported
 LONGEST_TEST = 600  # seconds; one that takes longer has noticed a fault by not ending
+LONGER = 10  # so many times of what a test took for the map is too long as well, but not below a minute
 # What takes long to start; each of these runs in a pytest of its own, when what is quicker has noticed nothing.
 SLOW = ("tests/host", "tests/browser")
 # Tests of what is not Python, which imports nothing that could be followed.
@@ -36,6 +44,10 @@ TESTS_OF = {
     ".css": ("tests/browser",),
     ".json": ("tests/host/test_workflows.py",),
 }
+# Playwright does not bear to be forked. One frontend in one renderer is enough.
+BROWSER = "tests/browser"
+BROWSER_OPTIONS = ("-k", "not nodes2")
+BROWSER_VARIABLES = {"DEIG_FRONTENDS": ""}
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,37 @@ class Fault:
     new: str
     equivalent: str = ""
 
-    def put_into(self, root: Path):
-        path = root / self.file
-        text = path.read_text(encoding="utf-8")
+    def texts(self, root: Path) -> tuple[str, str]:
+        """Return the file without and with the fault."""
+        text = (root / self.file).read_text(encoding="utf-8")
         if text.count(self.old) != 1:
             raise ValueError(f"{self.file} holds {self.old!r} {text.count(self.old)} times instead of once.")
-        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+        return text, text.replace(self.old, self.new)
+
+    def put_into(self, root: Path):
+        (root / self.file).write_text(self.texts(root)[1], encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a fault.
+
+    Args:
+        by: the first test that failed, or nothing.
+        ran: how many tests passed with the fault.
+        ended: whether all tests that may notice it had time to run.
+        seconds: how long it took.
+    """
+
+    by: str = ""
+    ran: int = 0
+    ended: bool = True
+    seconds: float = 0.0
+
+    def __str__(self):
+        if self.by:
+            return f"noticed by {self.by}"
+        return f"SURVIVES {self.ran} tests" + ("" if self.ended else " as far as there was time")
 
 
 def importers(root: Path) -> dict[str, set[str]]:
@@ -86,21 +123,6 @@ def nearest_tests(file: str, root: Path) -> list[str]:
     return tests or ["tests/test_run.py" if file == "run.py" else "tests"]
 
 
-def copy_of(root: Path, place: Path):
-    """Copy what git knows of a repository; large folders are linked."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if not name.startswith(LINKED) and (root / name).is_file():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / name, place / name)
-    for name in LINKED:
-        if (root / name).exists():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / name).symlink_to(root / name)
-
-
 def rounds(tests: Sequence[str]) -> list[list[str]]:
     """Split tests into what runs in one pytest each, the quickest first; each keeps its order."""
     split = [[test for test in tests if not test.startswith(SLOW)]]
@@ -108,58 +130,169 @@ def rounds(tests: Sequence[str]) -> list[list[str]]:
     return [tests for tests in split if tests]
 
 
-def noticed(fault: Fault, root: Path, host: Path | None, limit: float) -> tuple[str, bool]:
-    """Return the first test that fails with a fault, or nothing, and whether all tests had time to run."""
-    with tempfile.TemporaryDirectory(prefix="deig-mutate-") as folder:
-        place = Path(folder)
-        copy_of(root, place)
-        tests = nearest_tests(fault.file, place)
-        fault.put_into(place)
-        environment = os.environ | {"COMFYUI_PATH": str(host or "")}
-        ended = True
-        for chosen in rounds(tests):
-            limits = (f"--timeout={LONGEST_TEST}", f"--session-timeout={limit}")
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", *limits, *chosen]
-            done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
-            if done.returncode in (0, 5):  # 5: no tests there
-                continue
-            if found := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE):
-                return found[1], True
-            if "session-timeout" not in done.stdout:
-                return f"pytest, which ends with {done.returncode}", True
-            ended = False
-    return "", ended
+class Trials:
+    """Tries faults, each in a copy of a copy of the repository that has none.
+
+    Args:
+        root: the repository.
+        host: a ComfyUI, or None.
+        limit: seconds for the tests of one fault.
+        map: which tests run which lines, or None.
+    """
+
+    def __init__(self, root: Path, host: Path | None, limit: float = LIMIT, map: Map | None = None):
+        self.host, self.limit, self.map = host, limit, map
+        self._folder = tempfile.TemporaryDirectory(prefix="deig-mutate-")
+        self.clean = Path(self._folder.name) / "clean"
+        copy_of(root, self.clean)
+        compileall.compile_dir(self.clean, quiet=2)
+        self._passes: dict[str, bool] = {}  # what is known of tests without a fault
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._folder.cleanup()
+
+    def verdict(self, fault: Fault) -> Verdict:
+        """Return the first test that fails with a fault, if one does, and how much had time to run."""
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
+            place = Path(folder) / "pack"
+            shutil.copytree(self.clean, place, symlinks=True)
+            fault.put_into(place)
+            # What is compiled there is told from the source by size and seconds, which a fault may leave as they are.
+            shutil.rmtree((place / fault.file).parent / "__pycache__", ignore_errors=True)
+            ran, ended = 0, True
+            for tests in self.rounds(fault):
+                left = started + self.limit - time.monotonic()
+                if left <= 0:
+                    ended = False
+                    break
+                chosen = self.map.within(tests, left) if self.map else tests
+                found = self.first_failure(place, chosen, left)
+                ran, ended = ran + found.ran, ended and found.ended and len(chosen) == len(tests)
+                if found.by:
+                    return replace(found, ran=ran, seconds=time.monotonic() - started)
+        return Verdict("", ran, ended, time.monotonic() - started)
+
+    def rounds(self, fault: Fault) -> Iterator[list[str]]:
+        """Yield the tests that may notice a fault, as many as run in one pytest."""
+        nearest = nearest_tests(fault.file, self.clean)
+        if self.map and fault.file.endswith(".py"):
+            covering = self.map.tests_of_change(fault.file, *fault.texts(self.clean))
+            first = self.map.within(covering, FIRST)
+            yield from filter(None, (first, covering[len(first) :]))
+            nearest = [test for place in nearest for test in self.map.tests_in(place)]
+            nearest = [test for test in nearest if test not in set(covering)]
+        yield from rounds(nearest)
+
+    def first_failure(self, place: Path, tests: Sequence[str], seconds: float) -> Verdict:
+        """Run tests in a copy until one fails that passes without a fault."""
+        gone: set[str] = set()
+        ran = 0
+        while chosen := [test for test in tests if test not in gone and self.may_pass(test)]:
+            ended = self.pytest(place, chosen, seconds)
+            if passed := re.search(r"\b(\d+) passed", ended.output):
+                ran += int(passed[1])
+            if ended.code in (0, 5):  # 5: no tests there
+                break
+            if ended.code is None:
+                return Verdict("pytest, which did not end", ran)
+            if found := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", ended.output, re.MULTILINE):
+                known = found[1] in self._passes  # and could not be left out
+                if self.passes(found[1]) or known:
+                    return Verdict(found[1] if self._passes[found[1]] else "", ran, ended=not known)
+            elif "session-timeout" in ended.output:
+                return Verdict("", ran, ended=False)
+            elif missing := re.findall(r"^ERROR: not found: (.+)$", ended.output, re.MULTILINE):
+                # The map knows tests that are there no more.
+                gone |= {Path(test).relative_to(place).as_posix() for test in missing}
+            else:
+                self.expect_tests(chosen)
+                return Verdict(f"pytest, which ends with {ended.code}", ran)
+        return Verdict("", ran)
+
+    def may_pass(self, test: str) -> bool:
+        """Whether nothing is known of a test or its file that makes it fail without a fault."""
+        return self._passes.get(test, True) and self._passes.get(test.partition("::")[0], True)
+
+    def passes(self, test: str) -> bool:
+        """Whether a test passes without a fault; of a file, whether it can be imported."""
+        if test not in self._passes:
+            more = () if "::" in test else ("--collect-only",)
+            code = self.pytest(self.clean, [test], LONGEST_TEST, *more).code
+            self._passes[test] = code not in (1, 2, None)  # failed, not imported, killed
+            if not self._passes[test]:
+                print(f"     {test} fails without a fault too and is left out", flush=True)
+        return self._passes[test]
+
+    def expect_tests(self, tests: Sequence[str]):
+        """Raise RuntimeError if pytest does not even find tests without a fault."""
+        ended = self.pytest(self.clean, tests, LONGEST_TEST, "--collect-only")
+        if ended.code not in (0, 5):
+            raise RuntimeError(f"pytest ends with {ended.code} without a fault too:\n{ended.output}")
+
+    def pytest(self, place: Path, tests: Sequence[str], seconds: float, *options: str) -> forking.Ended:
+        seconds_of = self.map.seconds if self.map else {}
+        known = [seconds_of[test] for test in tests if test in seconds_of]
+        longest = max(60.0, LONGER * max(known)) if len(known) == len(tests) else LONGEST_TEST
+        limits = (f"--timeout={longest:g}", f"--session-timeout={max(seconds, 1e-6):g}")
+        left_out = (f"--deselect={test}" for test, passes in self._passes.items() if not passes)
+        options = ("-x", "-q", "--tb=no", *limits, *left_out, *options)
+        variables = {"COMFYUI_PATH": str(self.host or ""), "TMPDIR": str(place.parent), "COLUMNS": "999"}
+        in_browser = tests[0].startswith(BROWSER)
+        if in_browser:
+            options, variables = (*options, *BROWSER_OPTIONS), variables | BROWSER_VARIABLES
+        return forking.run_pytest(
+            [*options, *tests], place, os.environ | variables, max(seconds, 0) + longest, fork=not in_browser
+        )
 
 
-def report(faults: Sequence[Fault], root: Path, host: Path | None, limit: float = LIMIT) -> float:
-    """Try faults, print what becomes of each, and return the share that was noticed."""
+def report(faults: Sequence[Fault], trials: Trials, out: Path | None = None) -> float:
+    """Try faults, print what becomes of each, keep it in the file `out`, and return the share that was noticed."""
     tried = [fault for fault in faults if not fault.equivalent]
+    for fault in tried:
+        fault.texts(trials.clean)  # complains of what fits nowhere before the first is tried
+    known = dict(read_verdicts(out)) if out and out.exists() else {}
     killed = 0
     for number, fault in enumerate(tried, start=1):
-        by, ended = noticed(fault, root, host, limit)
-        killed += bool(by)
-        survives = "SURVIVES" if ended else "SURVIVES as far as there was time"
-        verdict = f"noticed by {by}" if by else survives
-        print(
-            f"{number:4} {fault.file}: {fault.old.strip()!r} -> {fault.new.strip()!r}: {verdict}", flush=True
-        )
+        verdict = known.get(fault) or trials.verdict(fault)
+        killed += bool(verdict.by)
+        change = f"{fault.old.strip()!r} -> {fault.new.strip()!r}"
+        print(f"{number:4} {fault.file}: {change}: {verdict}", flush=True)
+        if out and fault not in known:
+            with out.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"fault": asdict(fault), "verdict": asdict(verdict)}) + "\n")
     share = killed / max(len(tried), 1)
     print(f"{killed} of {len(tried)} noticed ({share:.0%}); {len(faults) - len(tried)} equivalent")
     return share
 
 
+def read_verdicts(out: Path) -> Iterator[tuple[Fault, Verdict]]:
+    """Yield the faults that `report` has judged, with what became of them."""
+    for line in out.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        yield Fault(**entry["fault"]), Verdict(**entry["verdict"])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faults", type=Path)
+    parser.add_argument("--map", type=Path, help="what tests.covering made")
     parser.add_argument("--host", type=Path, help="a ComfyUI; without one the host tests do not count")
     parser.add_argument("--only", default="", help="try the faults in files whose path holds this")
+    parser.add_argument("--out", type=Path, help="a file of verdicts, one a line, to go on with")
     parser.add_argument(
-        "--limit", type=float, default=LIMIT, help="seconds for one pytest (default: %(default)g)"
+        "--limit", type=float, default=LIMIT, help="seconds for the tests of one fault (default: %(default)g)"
     )
     arguments = parser.parse_args()
     faults = [Fault(**entry) for entry in json.loads(arguments.faults.read_text(encoding="utf-8"))]
     chosen = [fault for fault in faults if arguments.only in fault.file]
-    return int(report(chosen, ROOT, arguments.host, arguments.limit) < WANTED)
+    host = arguments.host and arguments.host.resolve()
+    forking.warm(host)
+    with Trials(ROOT, host, arguments.limit, arguments.map and Map(arguments.map)) as trials:
+        return int(report(chosen, trials, arguments.out) < WANTED)
 
 
 if __name__ == "__main__":

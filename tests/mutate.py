@@ -36,6 +36,8 @@ LIMIT = 60.0  # seconds for the tests of one fault
 FIRST = 2.0  # seconds; so much of the covering tests runs before the rest of them is even imported
 LONGEST_TEST = 600  # seconds; one that takes longer has noticed a fault by not ending
 LONGER = 10  # so many times of what a test took for the map is too long as well, but not below a minute
+# What pytest says of tests that a map knows: they are there no more, or their file is skipped as a whole here.
+NOT_THERE = r"^ERROR: (?:not found:|found no collectors for) (.+)$"
 # What takes long to start; each of these runs in a pytest of its own, when what is quicker has noticed nothing.
 SLOW = ("tests/host", "tests/browser")
 # Tests of what is not Python, which imports nothing that could be followed.
@@ -181,11 +183,16 @@ class Trials:
         nearest = nearest_tests(fault.file, self.clean)
         if self.map and fault.file.endswith(".py"):
             covering = self.map.tests_of_change(fault.file, *fault.texts(self.clean))
+            covering = self.not_skipped(covering)
             first = self.map.within(covering, FIRST)
             yield from filter(None, (first, covering[len(first) :]))
             nearest = [test for place in nearest for test in self.map.tests_in(place)]
             nearest = [test for test in nearest if test not in set(covering)]
-        yield from rounds(nearest)
+        yield from rounds(self.not_skipped(nearest))
+
+    def not_skipped(self, tests: Sequence[str]) -> list[str]:
+        """Leave out what is skipped without a host."""
+        return [test for test in tests if self.host or not test.startswith(SLOW)]
 
     def first_failure(self, place: Path, tests: Sequence[str], seconds: float) -> Verdict:
         """Run tests in a copy until one fails that passes without a fault."""
@@ -205,8 +212,7 @@ class Trials:
                     return Verdict(found[1] if self._passes[found[1]] else "", ran, ended=not known)
             elif "session-timeout" in ended.output:
                 return Verdict("", ran, ended=False)
-            elif missing := re.findall(r"^ERROR: not found: (.+)$", ended.output, re.MULTILINE):
-                # The map knows tests that are there no more.
+            elif missing := re.findall(NOT_THERE, ended.output, re.MULTILINE):
                 gone |= {Path(test).relative_to(place).as_posix() for test in missing}
             else:
                 self.expect_tests(chosen)

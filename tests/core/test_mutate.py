@@ -86,6 +86,15 @@ def test_a_test_that_fails_without_the_fault_too_is_left_out(repository, capsys)
     assert "tests/test_near.py::test fails without a fault too" in capsys.readouterr().out
 
 
+def test_tests_that_are_not_there_are_passed_over(repository):
+    skipped = "import pytest\n\npytest.skip('not here', allow_module_level=True)\n"
+    (repository / "tests/test_skipped.py").write_text(skipped)
+    tests = ["tests/test_near.py::gone", "tests/test_skipped.py::test", "tests/test_near.py::test"]
+    with Trials(repository, None) as trials:
+        found = trials.first_failure(trials.clean, tests, 60)
+    assert (found.by, found.ran, found.ended) == ("", 1, True)
+
+
 def test_a_fault_that_fits_nowhere_is_refused(repository, trials):
     with pytest.raises(ValueError, match="0 times instead of once"):
         Fault("pack/one.py", "4 * x", "5 * x").put_into(repository)

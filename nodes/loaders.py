@@ -112,7 +112,7 @@ class LoadAdapter(io.ComfyNode):
                     "adapter_name",
                     options=folder_paths.get_filename_list(ADAPTER_FOLDER) or [NO_ADAPTER],
                     tooltip="A file from models/deig. Of DEIG's model.pth only the adapter's part is read (about 600 "
-                    "MB of 4 GB), as of instancediffusion_sd15.pth (about 740 MB of 13.6 GB, in 16 bit). Of "
+                    "MB of 4.6 GB), as of instancediffusion_sd15.pth (about 740 MB of 13.6 GB, in 16 bit). Of "
                     "InstanceDiffusion's split files (fusers, position_net, scaleu) choose any one, the others are "
                     "found beside it.",
                 ),

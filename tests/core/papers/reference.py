@@ -5,7 +5,6 @@ detector, the answers, the masks. What is counted and how is theirs.
 """
 
 import ast
-import io
 import json
 import os
 from pathlib import Path
@@ -76,10 +75,3 @@ def evaluated(kind: str, folder: Path, names: list[str], check, clip_score, monk
     run = functions(kind, ("run_evaluation",), **stand_ins).run_evaluation
     run(str(folder), context.get("results", context), args)
     return json.loads((folder.parent / "metric_test.json").read_text())
-
-
-def read_as_bgr(data: bytes) -> np.ndarray:
-    """Return a picture's pixels as OpenCV reads them."""
-    from PIL import Image
-
-    return np.ascontiguousarray(np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[..., ::-1])

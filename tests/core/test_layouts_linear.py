@@ -71,6 +71,9 @@ WORST = {
         1, phrase="a", box=HALF, mask={"size": [1, 1], "counts": [0] * (n // 3)}
     ),
     "coco, images of annotations": lambda n: coco([{"image_id": i} for i in range(n // 18)]),
+    "coco, images and keys": lambda n: json.dumps(
+        json.loads(coco([{"image_id": i} for i in range(n // 60)])) | {f"k{i}": 1 for i in range(n // 15)}
+    ),
     "coco, lists for images": lambda n: coco([{"image_id": [i]} for i in range(n // 20)]),
     "coco, images": lambda n: coco([], [{"id": i, "width": 9, "height": 9} for i in range(n // 40)]),
     "coco, categories": lambda n: coco(

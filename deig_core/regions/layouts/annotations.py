@@ -74,8 +74,8 @@ def read_coco(data: dict, width: float, height: float) -> Draft:
     return Draft(tuple(entries), fields.prompt(info, "info", "description"), width, height)
 
 
-def images_of(data: Any) -> list[dict]:
-    """Split a COCO file into files of one image each, for the images that have annotations, in the order of `images`.
+def images_of(data: Any) -> list[list[dict]]:
+    """The annotations of each image of a COCO file, for the images that have any, in the order of `images`.
 
     Nothing comes of a file of one image, nor of what is no such file: what is wrong with that is said by its reader.
     """
@@ -91,7 +91,7 @@ def images_of(data: Any) -> list[dict]:
     images = list(fields.entries(data, "images")) if data.get("images") is not None else []
     order = {_image_id(image.get("id"), f"{place}.id"): at for at, (place, image) in enumerate(images)}
     ids = sorted(by_image, key=lambda image: order.get(image, len(order)))
-    return [data | {"annotations": by_image[image]} for image in ids]
+    return [by_image[image] for image in ids]
 
 
 def _image_size(data: dict, annotations: list, width: float, height: float) -> tuple[float, float]:

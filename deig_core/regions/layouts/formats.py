@@ -132,7 +132,9 @@ def _one_layout(value: Any, format: str, index: int | None) -> Any:
     if layouts := json_text.layouts_in(value, frozenset(MARKS)):
         return json_text.chosen(layouts, index)
     images = annotations.images_of(value) if format in ("auto", "coco") else ()
-    return json_text.chosen(images, index, "images") if images else json_text.chosen([value], index)
+    if images:
+        return value | {"annotations": json_text.chosen(images, index, "images")}
+    return json_text.chosen([value], index)
 
 
 def _in_layout(index: int | None, error: ValueError) -> ValueError:

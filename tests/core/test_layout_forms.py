@@ -322,6 +322,10 @@ def coco(image_ids, sides, **more):
         ([1], [(1, 100)], 50 / 100),
         ([1], [("1", 100)], 50 / 100),
         (["1"], [(1, 100)], 50 / 100),
+        (["1"], [(1, 100), (2, 200)], 50 / 100),
+        (["1", 1], [(1, 100), ("2", 200)], 50 / 100),
+        (["2", 2, 2.0], [(1, 100), ("2", 200)], 50 / 200),
+        (["07", "07"], [(7, 100), ("07", 200)], 50 / 200),
         ("none", [(7, 100)], 50 / 100),
         ([3, 3], [(1, 100)], 50 / 100),
         ([2], [(1, 100), (2, 200)], 50 / 200),
@@ -329,8 +333,9 @@ def coco(image_ids, sides, **more):
     ],
 )
 def test_a_coco_image_gives_its_size(image_ids, images, part):
-    for region in read_layout(coco(image_ids, images), "auto", 400, 400).regions:
-        assert region.box == (0, 0, part, part)
+    regions = read_layout(coco(image_ids, images), "auto", 400, 400).regions
+    assert len(regions) == (1 if image_ids == "none" else len(image_ids))
+    assert {region.box for region in regions} == {(0, 0, part, part)}
 
 
 def test_an_image_of_a_coco_file_is_chosen():
@@ -346,6 +351,8 @@ def test_an_image_of_a_coco_file_is_chosen():
                 read_layout(text, format, 400, 400, index)
         with pytest.raises(ValueError, match="holds 2 images. Choose one with index, 0 to 1"):
             read_layout(text, format, 400, 400)
+    mixed = coco([7, "3", "7"], [("3", 100), (7, 200)])
+    assert [len(read_layout(mixed, index=index).regions) for index in (0, 1)] == [1, 2]
     without_images = coco([7, 3], [])
     assert read_layout(without_images, index=1, width=100, height=100).regions[0].box == (0, 0, 0.5, 0.5)
     with pytest.raises(ValueError, match="Layout 1: None of the 2 images has the id of the annotations, 9"):
@@ -356,7 +363,8 @@ def test_an_image_of_a_coco_file_is_chosen():
     "text, told",
     [
         (coco([3], [(1, 100), (2, 200)]), "None of the 2 images has the id of the annotations, 3"),
-        (coco(["1"], [(1, 100), (2, 200)]), "None of the 2 images has the id of the annotations, '1'"),
+        (coco(["01"], [(1, 100), (2, 200)]), "None of the 2 images has the id of the annotations, '01'"),
+        (coco([1], [(1, 100), ("1", 200)]), "2 of the 2 images have the id"),
         (coco("none", [(1, 100), (2, 200)]), "None of the 2 images has the id"),
         (coco([1], [(1, 100), (1, 200)]), "2 of the 2 images have the id"),
         (coco([[1]], [(1, 100)]), r"annotations\[0\].image_id should be a number"),

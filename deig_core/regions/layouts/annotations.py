@@ -5,6 +5,7 @@ and point) is written under this pack's names and only where it is not the defau
 """
 
 import json
+import re
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from .layout import Draft, Entry, Layout
 from .places import box_around, read_places, written_places
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(Region)}
+# As a number is written: 007 is a name.
+WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,11}")
 
 
 def read_instancediffusion(data: dict, width: float, height: float) -> Draft:
@@ -97,8 +100,8 @@ def images_of(data: Any) -> list[list[dict]]:
 def _image_size(data: dict, annotations: list, width: float, height: float) -> tuple[float, float]:
     """The size of the image that the annotations belong to, if the file says it.
 
-    An id that no image has (some tools leave it out, or write it once as text and once as a number) is that of the
-    file's one image; of several, nobody can say which.
+    An id that no image has (some tools leave it out) is that of the file's one image; of several, nobody can say
+    which.
     """
     ids = {
         _image_id(annotation.get("image_id"), f"{place}.image_id"): None for place, annotation in annotations
@@ -124,6 +127,9 @@ def _image_size(data: dict, annotations: list, width: float, height: float) -> t
 
 
 def _image_id(value: Any, place: str) -> float | str | None:
+    """An id to compare by: a whole number is the same as text and as a number."""
+    if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value):
+        return float(value)
     if value is None or isinstance(value, str):
         return value
     return fields.number(value, place)

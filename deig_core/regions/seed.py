@@ -88,7 +88,7 @@ def drawn_state(text: str) -> tuple[str, str]:
     """The prompt and the digest of the last seed that the canvas's own JSON holds; "" for what it has not."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where brackets are nested too deeply
         return "", ""
     if not isinstance(data, dict):
         return "", ""

@@ -46,5 +46,5 @@ def test_the_canvas_says_what_it_began_with():
     own = json.dumps({"version": 1, "prompt": "a table", "incoming": "5f", "regions": []})
     assert drawn_state(own) == ("a table", "5f")
     assert read_layout(own).regions == ()
-    for text in ("a cup: 0 0 1 1", "[]", '{"prompt": 3}', "{"):
+    for text in ("a cup: 0 0 1 1", "[]", '{"prompt": 3}', "{", "[" * 200_000, '{"a":' * 200_000):
         assert drawn_state(text) == ("", "")

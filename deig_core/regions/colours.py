@@ -45,7 +45,7 @@ def colour_word(code: str) -> str:
         ValueError: it is no such colour.
     """
     if not isinstance(code, str) or not HEX.fullmatch(code.strip()):
-        raise ValueError(f"The colour {code!r} is not written #rrggbb.")
+        raise ValueError(f"The colour {_shown(code)} is not written #rrggbb.")
     digits = code.strip().removeprefix("#")
     if len(digits) == 3:
         digits = "".join(digit * 2 for digit in digits)
@@ -73,12 +73,17 @@ def coloured(phrase: str, palette: Any, place: str) -> str:
     """
     palette = palette or ()
     if not isinstance(palette, list | tuple):
-        raise ValueError(f"{place} should be a list of colours, but it is {str(palette)[:80]!r}.")
+        raise ValueError(f"{place} should be a list of colours, but it is {_shown(palette)}.")
     try:
         words = palette_words(palette)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
     return f"{phrase}, in {words}" if words else phrase
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: not the whole of a long one."""
+    return repr(value[:60] if isinstance(value, str) else value)[:80]
 
 
 @lru_cache(maxsize=1024)

@@ -477,9 +477,14 @@ def test_a_palettes_colours_are_words_only_if_asked(form, named):
     for palette, told in (
         ("no list", "should be a list of colours"),
         (["red"], "'red' is not written #rrggbb"),
+        (["red" * 100_000], "'redred.{,80} is not written #rrggbb"),
+        ([["red"] * 100_000], r"\['red', .{,80} is not written #rrggbb"),
+        ("red" * 100_000, "should be a list of colours, but it is 'redred"),
+        ({"red": ["red"] * 100_000}, r"should be a list of colours, but it is {'red': \['red'"),
     ):
-        with pytest.raises(ValueError, match=rf"\[0\], its palette.*{told}"):
+        with pytest.raises(ValueError, match=rf"\[0\], its palette.*{told}") as refused:
             phrase(palette, True)
+        assert len(str(refused.value)) < 200
 
 
 MANY = {

@@ -210,6 +210,7 @@ PAIRS = {
     "quotes inside": '("a "very" big hat", [16, 16, 32, 64]), ("a \\"dog\\"", [16, 16, 32, 64])',
     "brackets inside": "(\"a smile :)\", [16, 16, 32, 64]), ('a hat ('new')', [16, 16, 32, 64])",
     "numbers inside": '("a plate AB 12 34", [16, 16, 32, 64]), ("1, 2 or 3 cups", [16, 16, 32, 64])',
+    "wide signs": "（a hat，［16，16，32，64］）、(「a dog」：【１６、１６、３２、６４】)",
     "semicolons": '("a hat"; [16, 16, 32, 64])'.replace(";", ",") + ', ("a dog", (16; 16; 32; 64))',
 }
 READ = {
@@ -249,6 +250,9 @@ UNCLEAR = {
     "no numbers": f'{GOOD}, ("b", [])',
     "no numbers before": f'("b", nowhere), {GOOD}',
     "three numbers": f'("b", [5, 6, 70]), {GOOD}',
+    "three numbers without quotes": f"{GOOD}, (b, [5, 6, 70])",
+    "three numbers before": f"(b, [5, 6, 70]), {GOOD}",
+    "a number with a line in it": f'{GOOD}, ("b", [5, 6, 7_0, 8_0])',
     "cut off": f'{GOOD}, ("b", [5, 6, 7',
     "cut off in the box": f'{GOOD}, ("b", [5, 6, 70, 80',
     "units": f'{GOOD}, ("b", [5px, 6px, 70px, 80px])',
@@ -267,6 +271,86 @@ def test_nothing_that_looks_like_a_box_is_passed_over(name, format):
     with pytest.raises(ValueError, match=r"(?s)item [12]|Beside the JSON") as refused:
         read_layout(UNCLEAR[name], format, 128, 128)
     assert "b" in str(refused.value) or "5, 6, 70, 80" in str(refused.value)
+
+
+# Boxes as people, tools and models write them, none of which is read for certain.
+BOXES = {
+    "units": "a dog [10 px, 10 px, 50 px, 50 px]",
+    "percent": "a dog 10 % 10 % 50 % 50 %",
+    "points": "a dog [[10, 10], [50, 50]]",
+    "floats of points": "a dog [[10. 10.] [50. 50.]]",
+    "Qwen-VL's": "<ref>a dog</ref><box>(10,10),(50,50)</box>",
+    "corners": "a dog (10,10),(50,50)",
+    "a way": "a dog (10, 10) - (50, 50)",
+    "wide commas": "a dog [10，10，50，50]",
+    "wide digits": "狗１０、１０、５０、５０",
+    "after a character": "狗10, 10, 50, 50",
+    "after a letter": "dog10,10,50,50",
+    "a table": "| a dog | 10 | 10 | 50 | 50 |",
+    "slashes": "a dog 10/10/50/50",
+    "names": "a dog x 10 y 10 w 50 h 50",
+    "names together": "a dog x10 y10 w50 h50",
+    "names in another order": "a dog w 50 x 10 y 10 h 50",
+    "sides first": "a dog w 50 h 50 x 10 y 10",
+    "names of corners": "a dog x1=10, y1=10, x2=50, y2=50",
+    "named corners": "a dog top-left (10, 10), bottom-right (50, 50)",
+    "attributes": '<rect x="5" y="6" width="70" height="80">',
+    "no JSON": "dog = {left: 10, top: 10, right: 50, bottom: 50}",
+    "lines": "a dog [10\n10\n50\n50]",
+    "YAML": "- label: a dog\n  box:\n    - 10\n    - 10\n    - 50\n    - 50",
+    "names in YAML": "a dog\n  x: 10\n  y: 10\n  width: 50\n  height: 50",
+    "one missing": "a dog [10, 10, , 50, 50]",
+    "other minus": "a dog [−10, −10, 50, 50]",
+    "dollars": "a dog [$10, $10, $50, $50]",
+    "marked": "a dog **10**, **10**, **50**, **50**",
+    "in a list": "1. 10 10 50 50",
+}
+JSON_GOOD = '[{"label": "a", "bbox": [1, 2, 30, 40]}]'
+
+
+@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize("good", [GOOD, JSON_GOOD], ids=["pairs", "JSON"])
+def test_no_box_beside_a_layout_is_passed_over(good, name):
+    for text in (f"{good}\n{BOXES[name]}", f"{BOXES[name]}\n{good}", f"So: {good} and {BOXES[name]}."):
+        with pytest.raises(ValueError, match="looks like a region|looks like a box") as refused:
+            read_layout(text, "auto", 128, 128)
+        assert "10" in str(refused.value) or "１０" in str(refused.value) or "70" in str(refused.value)
+    with pytest.raises(ValueError, match="should read|should have|two boxes"):
+        read_layout(f"{BOXES[name]}: 1 2 30 40", "lines", 128, 128)
+
+
+PROSE = (
+    "The picture has 1024 x 1024 pixels, or 512x512.",
+    "At 1024×1024 (1:1), 30 steps, cfg 7.5",
+    "Sizes: 512px x 512px, 64px x 64px",
+    "Width: 1024, height: 1024 (1024x1024), 1:1.",
+    "In 2024, 3 cats and 2 dogs; 2021, 2022, 2023 and 2024",
+    "A box is [x1, y1, x2, y2], from 0, 0 (top left) to 1, 1 (bottom right), all in [0, 1).",
+    "It cost $1,200, $1,500; others $10, $12, $15, $20 and more",
+    "Made 2013-11-14 17:02:52, 2024/01/05 12:30",
+    "See pages 10-20, 30-40, and 1990–1995, 2000–2005",
+    "Ratios 16:9, 4:3, f/2.8, 1/200 s, ISO 100",
+    "1. 2 cats\n2. 3 dogs\n3. 1 hat",
+    "1) width: 1024, height: 1024\n\n2) 2 cats",
+    "http://example.org/2017/10/12/5/6.png and scene_1_2_3_4.png",
+    "Version 1.2.3.4, colours #112233, #445566",
+    "A crowd of 1,000,000 people; 4 dogs",
+    "Three quarters (3/4) of 5/6, 7/8",
+    "Tell me [or not] if {you} want 2 more [1].",
+)
+
+
+@pytest.mark.parametrize("words", PROSE)
+@pytest.mark.parametrize("good", [GOOD, JSON_GOOD], ids=["pairs", "JSON"])
+def test_numbers_in_prose_are_no_boxes(good, words):
+    for text in (f"{words}\n\n{good}", f"{good}\n{words}", f"{words}: {good}\n\n{words}"):
+        regions = read_layout(text, "auto", 128, 128).regions
+        assert [region.box for region in regions] == [(1 / 128, 2 / 128, 31 / 128, 42 / 128)]
+
+
+def test_numbers_on_both_sides_of_a_layout_are_not_four():
+    for good in (GOOD, JSON_GOOD):
+        assert read_layout(f"With 10, 20: {good}; 30, 40", "auto", 128, 128).regions
 
 
 def test_an_unclear_pair_is_named_by_its_line():

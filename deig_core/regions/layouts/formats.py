@@ -115,8 +115,7 @@ def _read(text: str, format: str, width: float, height: float, index: int | None
     if piece is None:
         json_text.in_range(index or 0, 1)  # loose text is one layout
         return _read_loose(text, format, width, height, edges)
-    box = pairs.box_in(piece.beside).strip()
-    if box:
+    if box := next(filter(None, map(pairs.box_in, piece.beside)), ""):
         raise ValueError(
             f"Beside the JSON stands {fields.shown(box)}, which looks like a box and would be lost. Keep one of them."
         )

@@ -12,10 +12,12 @@ from typing import Any
 from . import fields
 from .layout import Draft, Entry
 from .listed import one_list, only_box, phrase_of
-from .pairs import Pairs
+from .pairs import SEPARATORS, Pairs, box_in
 from .places import read_places
 
 BACKGROUND = re.compile(r"^[ \t*#-]*background prompt[ \t*]*:(?P<prompt>.+)$", re.IGNORECASE | re.MULTILINE)
+
+BETWEEN = re.compile(rf"[{SEPARATORS}]")
 
 CORNER_AND_SIZE = (("x", "y", "width", "height"), ("x", "y", "w", "h"))
 CORNERS = (
@@ -100,6 +102,10 @@ def read_lines(text: str, width: float, height: float, edges: str) -> Draft:
         phrase, colon, numbers = line.rpartition(":")
         if not colon:
             raise ValueError(f"{place} should read 'phrase: x1 y1 x2 y2', but it is {fields.shown(line)}.")
+        if box := box_in(phrase):
+            raise ValueError(
+                f"{place} has two boxes, of which {fields.shown(box)} would be lost. Give each a line."
+            )
         fields.whole(phrase, place)
         found.append(Found(place, phrase.strip(), _written_numbers(numbers, place)))
     if not found:
@@ -108,11 +114,11 @@ def read_lines(text: str, width: float, height: float, edges: str) -> Draft:
 
 
 def _written_numbers(written: str, place: str) -> tuple[float, ...]:
-    parts = written.strip(" \t()[]").replace(",", " ").replace(";", " ").split()
+    parts = BETWEEN.sub(" ", written.strip(" \t()[]")).split()
     if len(parts) != 4:
         raise ValueError(f"{place} should have 4 numbers, but it has {len(parts)}: {fields.shown(written)}.")
     try:
-        values = [float(part) for part in parts]
+        values = [float(part.replace("_", "none")) for part in parts]  # Python would read 1_0 as 10
     except ValueError:
         raise ValueError(f"{place} should have 4 numbers, but it has {fields.shown(written)}.") from None
     return fields.numbers(values, 4, "4 numbers", place)

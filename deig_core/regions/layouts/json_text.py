@@ -16,10 +16,10 @@ MOST_DIGITS = 400
 
 @dataclass(frozen=True)
 class Piece:
-    """A JSON value, and the words that stand around it."""
+    """A JSON value, and the stretches of words that stand around it."""
 
     value: Any
-    beside: str
+    beside: tuple[str, ...]
 
 
 def find_json(text: str) -> Piece | None:
@@ -34,30 +34,30 @@ def find_json(text: str) -> Piece | None:
     if len(fences) > 1:
         raise ValueError(f"The text has {len(fences)} fenced JSON blocks. Keep the one that is the layout.")
     body = fences[0][1] if fences else text
-    around = text[: fences[0].start()] + "\n" + text[fences[0].end() :] if fences else ""
+    around = (text[: fences[0].start()], text[fences[0].end() :]) if fences else ()
     found, beside = _pieces(body)
     if len(found) > 1:
         raise ValueError(f"The text holds {len(found)} pieces of JSON. Keep the one that is the layout.")
-    return Piece(found[0], around + beside) if found else None
+    return Piece(found[0], (*around, *beside)) if found else None
 
 
-def _pieces(text: str) -> tuple[list[Any], str]:
-    """Every JSON object or list of objects of a text, and the text without them."""
+def _pieces(text: str) -> tuple[list[Any], list[str]]:
+    """Every JSON object or list of objects of a text, and the stretches of text around them."""
     found, beside, position = [], [], 0
     first = len(text) - len(text.lstrip())
     if text.startswith(("{", "["), first):
         # It begins like JSON; without any object in it, it may also be a list of quoted phrases and boxes.
         if text[first] == "[" and not JSON_BEGINS.search(text):
-            return [], text
+            return [], [text]
         value, position = _parsed(text, first)
         if not _may_be_layout(value):
-            return [], text
+            return [], [text]
         found.append(value)
     while match := JSON_BEGINS.search(text, position):
         beside.append(text[position : match.start()])
         value, position = _parsed(text, match.start())
         found.append(value)
-    return found, "".join((*beside, text[position:]))
+    return found, [*beside, text[position:]]
 
 
 def _parsed(text: str, start: int) -> tuple[Any, int]:

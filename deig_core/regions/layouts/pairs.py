@@ -2,13 +2,14 @@
 
 Numbers are looked for first, then the phrase before them, so that nothing which looks like a box is passed over: it
 is read, or the text is refused and the piece named. No stretch of text is looked at more than a few times.
+Commas, colons and brackets may be the wide ones of East Asian text.
 """
 
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-from . import fields
+from . import fields, in_words
 
 # A number, or what stands where one should: one with a unit or a name, or a word for none.
 NAMES = r"[xy](?:[012]|_?m(?:in|ax))?|[wh]|width|height|left|top|right|bottom"
@@ -16,17 +17,36 @@ NUMBER = r"[-+]?\.?\d[\w.%]*(?:(?<=[eE])[-+]\d+)?|[-+]?\b(?:nan|inf|none|null)\b
 PART = rf"(?:[\"']?\b(?:{NAMES})\b[\"']?\s*[=:]\s*)?(?:{NUMBER})"
 # Before the first number a quoted name would be the phrase itself: ("x": 10, 20, 30, 40).
 FIRST_PART = rf"(?:\b(?:{NAMES})\s*[=:]\s*)?(?:{NUMBER})"
+SEPARATORS = ",;，；、"
 # The first condition is no more than the others ask, and passes over blanks and marks five times as fast.
-BOX = re.compile(rf"(?=[-+.\w])(?<![\w.%]){FIRST_PART}(?:(?:\s*[,;]\s*|[ \t]+){PART}){{3,63}}", re.IGNORECASE)
+BOX = re.compile(
+    rf"(?=[-+.\w])(?<![\w.%]){FIRST_PART}(?:(?:\s*[{SEPARATORS}]\s*|[ \t]+){PART}){{3,63}}", re.IGNORECASE
+)
 
 # For each mark that may end a quoted phrase those that may begin it.
-QUOTES = {'"': '"', "'": "'", "`": "`", "”": "“„”", "“": "„“", "’": "‘‚’", "‘": "‚‘", "»": "«", "«": "»"}
+QUOTES = {
+    '"': '"',
+    "'": "'",
+    "`": "`",
+    "”": "“„”",
+    "“": "„“",
+    "’": "‘‚’",
+    "‘": "‚‘",
+    "»": "«",
+    "«": "»",
+    "」": "「",
+}
 OPENING = "".join(sorted(set("".join(QUOTES.values()))))
-ITEM_BEGINS = re.compile(rf"[(\[]\s*[{OPENING}]")
-SECOND_PHRASE = re.compile(rf"[{OPENING}]\s*[,:]\s*[{OPENING}]")
-BRACKET = re.compile(r"[()\[\]]")
-ENDS_BRACKETED = re.compile(r"\s*(?:,\s*)?[)\]]\s*(?:,\s*)?[)\]]")
-ENDS_BARE = re.compile(r"\s*(?:,\s*)?[)\]]")
+COMMAS, COLONS, OPEN, CLOSE = ",，", ":：", "([（［【", ")]）］】"
+ITEM_BEGINS = re.compile(rf"[{re.escape(OPEN)}]\s*[{OPENING}]")
+SECOND_PHRASE = re.compile(rf"[{OPENING}]\s*[{COMMAS}{COLONS}]\s*[{OPENING}]")
+BRACKET = re.compile(rf"[{re.escape(OPEN + CLOSE)}]")
+ENDS_BARE = re.compile(rf"\s*(?:[{COMMAS}]\s*)?[{re.escape(CLOSE)}]")
+ENDS_BRACKETED = re.compile(ENDS_BARE.pattern * 2)
+# Numbers in brackets where a box would stand. Where they are four, they are found as a box.
+NUMBERS = re.compile(
+    rf"[{COMMAS}{COLONS}]\s*[{re.escape(OPEN)}]([-+\d.{SEPARATORS}\s]*)[{re.escape(CLOSE)}]\s*[{re.escape(CLOSE)}]"
+)
 ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
 ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "'": "'", "\\": "\\"}
 
@@ -71,26 +91,44 @@ def find_pairs(text: str) -> Pairs:
     for match in BOX.finditer(text):
         fields.limit_count(len(found), "The text")
         before = text[end : match.start()]
-        line += before.count("\n")
+        first_line, line = line, line + before.count("\n")
         place = f"item {len(found) + 1} (line {line})"
         phrase = _phrase_before(before)
         closed = phrase and (ENDS_BRACKETED if phrase.bracketed else ENDS_BARE).match(text, match.end())
         if closed and not ITEM_BEGINS.search(before, 0, phrase.start):
+            unclear = unclear or _left_over(before[: phrase.start], len(found), first_line)
             found.append(Pair(place, phrase.words, match[0]))
         else:
             unclear = unclear or _said_unclear(place, f"{before[-60:]}{match[0][:60]}")
         end = closed.end() if closed else match.end()
         line += text.count("\n", match.start(), end)
-    rest = ITEM_BEGINS.search(text, end)
-    if rest and not unclear:
-        unclear = _said_unclear(f"after item {len(found)}", text[rest.start() : rest.start() + 60])
-    return Pairs(tuple(found), unclear)
+    return Pairs(tuple(found), unclear or _left_over(text[end:], len(found), line))
 
 
 def box_in(text: str) -> str:
     """What looks like a box in words beside a layout; "" if nothing does."""
     match = BOX.search(text)
-    return text[max(match.start() - 30, 0) : match.end()][:90] if match else ""
+    span = match.span() if match else in_words.box_at(text)
+    return text[max(span[0] - 30, 0) : span[1]][:90].strip() if span else ""
+
+
+def _left_over(text: str, found: int, line: int) -> str:
+    """About the first piece between pairs that looks like one, or like a box; "" if there is none.
+
+    Args:
+        found: how many pairs stand before it.
+        line: which the text begins on.
+    """
+    starts = [match.start() for match in (ITEM_BEGINS.search(text),) if match]
+    starts += next(([match.start()] for match in NUMBERS.finditer(text) if in_words.count(match[1]) > 1), [])
+    if span := in_words.box_at(text):
+        starts.append(max(span[0] - 30, 0))
+    if not starts:
+        return ""
+    at = min(starts)
+    where = f"after item {found}" if found else "before item 1"
+    place = f"{where} (line {line + text[:at].count(chr(10))})"
+    return _said_unclear(place, text[at : at + 90])
 
 
 def _said_unclear(place: str, piece: str) -> str:
@@ -103,10 +141,10 @@ def _said_unclear(place: str, piece: str) -> str:
 def _phrase_before(before: str) -> _Phrase | None:
     """The phrase that a text ends with, and a comma or colon after it; None if there is no such, or no clear one."""
     head = before.rstrip()
-    bracketed = head.endswith(("(", "["))
+    bracketed = head.endswith(tuple(OPEN))
     if bracketed:
         head = head[:-1].rstrip()
-    if not head.endswith((",", ":")):
+    if not head.endswith(tuple(COMMAS + COLONS)):
         return None
     mark, head = head[-1], head[:-1].rstrip()
     opener = _open_bracket(head)
@@ -114,7 +152,7 @@ def _phrase_before(before: str) -> _Phrase | None:
         return _quoted(head, opener, bracketed)
     words = head[opener + 1 :].strip()
     # Without quotes a colon may also end the first words of a line, and a line break may part two things.
-    clear = opener >= 0 and mark == "," and any(map(str.isalpha, words)) and not {"\n", "\r"} & set(words)
+    clear = opener >= 0 and mark in COMMAS and any(map(str.isalpha, words)) and not {"\n", "\r"} & set(words)
     return _Phrase(opener, words, bracketed) if clear and words[0] not in OPENING else None
 
 
@@ -144,7 +182,7 @@ def _open_bracket(head: str) -> int:
     """Where the last bracket opens that is not closed again; -1 if there is none."""
     open_ones: list[int] = []
     for match in BRACKET.finditer(head):
-        if match[0] in "([":
+        if match[0] in OPEN:
             open_ones.append(match.start())
         elif open_ones:
             open_ones.pop()

@@ -390,6 +390,47 @@ def test_broken_json_between_words_is_not_read_in_part():
     assert read_layout(f"Here: {whole}}} and so on").regions[0].box == (0, 0, 0.5, 0.5)
 
 
+ENTRY = '{"label": "a", "bbox": [0, 0, 512, 512]}'
+BROKEN = {
+    "names without quotes": f'{{width: 1024, height: 1024, "prompt": "a shelf", "objects": [{ENTRY}]}}',
+    "single quotes": f"{{'width': 1024, 'height': 1024, \"objects\": [{ENTRY}]}}",
+    "curly quotes": f"{{“width”: 1024, “height”: 1024, “objects”: [{ENTRY}]}}",
+    "a comment": f'{{// mine\n"width": 1024, "height": 1024, "objects": [{ENTRY}]}}',
+    "another comment": f'{{ # mine\n"width": 1024, "height": 1024, "objects": [{ENTRY}]}}',
+    "a program": f"const layout = {{width: 1024, height: 1024, objects: [{ENTRY}]}};",
+    "a brace lost at the start": f'"width": 1024, "height": 1024, "objects": [{ENTRY}]}}',
+    "a bracket lost at the start": f'"a shelf", {{"width": 1024, "height": 1024, "objects": [{ENTRY}]}}]',
+    "a list of more": f'[1024, {{"a", 1024}}, {ENTRY}]',
+    "one entry": f'["a shelf" {ENTRY}]',
+    "not closed": f"[1024 x 1024, {ENTRY}",
+    "an open brace around": f"{{width: 1024 (of 2048), height: 1024: {ENTRY}",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize(
+    "around", ["{}", "Here: {}", "So: {} and so on", "```json\n{}\n```", "```\n// mine\n{}\n```"]
+)
+def test_no_part_of_something_broken_is_read_alone(name, around):
+    with pytest.raises(ValueError, match="inside something broken, at .|JSON breaks off"):
+        read_layout(around.replace("{}", BROKEN[name]))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Everything in [0, 1) or (0, 1]",
+        "a) the {first} [of (two)]",
+        "1] what :] you ;} want :)",
+        "(see {below} [or (above)]",
+        "Well:) [here (it) is] {now}",
+    ],
+)
+def test_brackets_in_prose_are_no_json(words):
+    for text in (f"{words}: [{ENTRY}]", f"{words}: {ENTRY}. {words.removeprefix('1]')}"):
+        assert read_layout(text, "auto", 1024, 1024).regions[0].box == (0, 0, 0.5, 0.5)
+
+
 def coco(image_ids, sides, **more):
     annotations = [{"image_id": id, "category_id": 1, "bbox": [0, 0, 50, 50]} for id in image_ids]
     if image_ids == "none":

@@ -60,6 +60,8 @@ WORST = {
     "JSON, a brace and blanks": lambda n: "x {" + " " * n,
     "JSON, pieces": lambda n: 'x {"a": 1}' * (n // 10),
     "JSON, words beside": lambda n: '{"regions": []}' + "1, 2, 3 x " * (n // 10),
+    "JSON, open brackets": lambda n: "{(" * (n // 2) + '{"a": 1}',
+    "JSON, brackets after": lambda n: '{"regions": []}' + "[(" * (n // 4) + ")]" * (n // 4) + ")" * n,
     "JSON, open lists": lambda n: 'a [{"a":' * (n // 8),
     "JSON, keys": lambda n: json.dumps({f"k{i}": 1 for i in range(n // 12)} | {"regions": []}),
     "JSON, layouts": lambda n: json.dumps({f"k{i}": {"segment": []} for i in range(n // 25)}),

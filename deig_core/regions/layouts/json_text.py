@@ -10,6 +10,9 @@ from . import fields
 JSON_BEGINS = re.compile(r'\{\s*"|\[\s*\{')
 FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 
+# Not the mouth of a smiley.
+BRACKET = re.compile(r"[(\[{]|(?<![:;])[)\]}]")
+
 # More digits than any coordinate has; turning very many into a number takes long.
 MOST_DIGITS = 400
 
@@ -26,9 +29,9 @@ def find_json(text: str) -> Piece | None:
     """Return the one JSON object or list of objects in a text; None where there is none.
 
     Raises:
-        json.JSONDecodeError: the text has what begins like JSON and is broken. No part of it is read alone: a list
-            of objects without the object around it has lost its size and prompt.
-        ValueError: there are several.
+        json.JSONDecodeError: the text has what begins like JSON and is broken.
+        ValueError: there are several, or it is the inside of something else. No part is read alone: a list of objects
+            without the object around it has lost its size and prompt.
     """
     fences = [match for match in FENCE.finditer(text) if match[1].lstrip().startswith(("{", "["))]
     if len(fences) > 1:
@@ -57,7 +60,35 @@ def _pieces(text: str) -> tuple[list[Any], list[str]]:
         beside.append(text[position : match.start()])
         value, position = _parsed(text, match.start())
         found.append(value)
-    return found, [*beside, text[position:]]
+    beside.append(text[position:])
+    if found:
+        _refuse_inside(beside)
+    return found, beside
+
+
+def _refuse_inside(beside: list[str]):
+    """Refuse JSON in brackets that are no JSON: some begins are left open before it, or end after it."""
+    open_ones: list[str] = []
+    for index, stretch in enumerate(beside):
+        for bracket in BRACKET.finditer(stretch):
+            if bracket[0] in "([{":
+                open_ones.append(stretch[bracket.start() : bracket.start() + 60])
+            elif open_ones and (open_ones[-1][0] == "{") == (
+                bracket[0] == "}"
+            ):  # intervals are written [0, 1)
+                open_ones.pop()
+            elif bracket[0] != ")" and index == len(beside) - 1:
+                raise _inside(stretch[max(bracket.start() - 60, 0) : bracket.end()])
+        around = [piece for piece in open_ones if piece[0] != "("]
+        if around and index < len(beside) - 1:
+            raise _inside(around[0])
+
+
+def _inside(piece: str) -> ValueError:
+    return ValueError(
+        f"The JSON stands inside something broken, at {fields.shown(piece)}; read alone it would lose what that says, "
+        "such as the picture's size. Mend the brackets, names and quotes around it, or take away what does not belong."
+    )
 
 
 def _parsed(text: str, start: int) -> tuple[Any, int]:

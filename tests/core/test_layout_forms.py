@@ -416,6 +416,21 @@ def test_no_part_of_something_broken_is_read_alone(name, around):
         read_layout(around.replace("{}", BROKEN[name]))
 
 
+FENCED = f"```json\n[{ENTRY}]\n```"
+
+
+@pytest.mark.parametrize(
+    "more",
+    ['{"regions": [{"phrase": "b", "point": [0.5, 0.5]}]}', '[{"label": "b", "place": "left"}]', '{"a": 1}'],
+)
+def test_json_beside_a_fence_is_counted(more):
+    for text in (f"{FENCED}\nand {more}", f"{more}\n{FENCED}", f'As {{"label", "bbox"}}: {more}.\n{FENCED}'):
+        with pytest.raises(ValueError, match="2 pieces of JSON"):
+            read_layout(text, "auto", 1024, 1024)
+    words = 'Each is {"label": ..., "bbox": [x, y, w, h]}, or {"label".\n'
+    assert len(read_layout(words + FENCED + words, "auto", 1024, 1024).regions) == 1
+
+
 @pytest.mark.parametrize(
     "words",
     [

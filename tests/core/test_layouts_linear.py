@@ -60,6 +60,10 @@ WORST = {
     "JSON, a brace and blanks": lambda n: "x {" + " " * n,
     "JSON, pieces": lambda n: 'x {"a": 1}' * (n // 10),
     "JSON, words beside": lambda n: '{"regions": []}' + "1, 2, 3 x " * (n // 10),
+    "JSON, broken beside a fence": lambda n: '```\n{"regions": []}\n```' + '[{"a":[1,{"b' * (n // 13),
+    "JSON, open beside a fence": lambda n: (
+        '{"a":' * 100 + '```\n{"regions": []}\n```' + '{"a": "b' + '{"' * (n // 2)
+    ),
     "JSON, open brackets": lambda n: "{(" * (n // 2) + '{"a": 1}',
     "JSON, brackets after": lambda n: '{"regions": []}' + "[(" * (n // 4) + ")]" * (n // 4) + ")" * n,
     "JSON, open lists": lambda n: 'a [{"a":' * (n // 8),

@@ -13,6 +13,9 @@ FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 # Not the mouth of a smiley.
 BRACKET = re.compile(r"[(\[{]|(?<![:;])[)\]}]")
 
+# Words beside a fenced block may have so many that begin like JSON and are none; each takes time.
+MOST_BROKEN = 20
+
 # More digits than any coordinate has; turning very many into a number takes long.
 MOST_DIGITS = 400
 
@@ -39,6 +42,8 @@ def find_json(text: str) -> Piece | None:
     body = fences[0][1] if fences else text
     around = (text[: fences[0].start()], text[fences[0].end() :]) if fences else ()
     found, beside = _pieces(body)
+    for stretch in around:
+        found += _whole_pieces(stretch)
     if len(found) > 1:
         raise ValueError(f"The text holds {len(found)} pieces of JSON. Keep the one that is the layout.")
     return Piece(found[0], (*around, *beside)) if found else None
@@ -64,6 +69,21 @@ def _pieces(text: str) -> tuple[list[Any], list[str]]:
     if found:
         _refuse_inside(beside)
     return found, beside
+
+
+def _whole_pieces(text: str) -> list[Any]:
+    """Every JSON object or list of objects of a text that need not be any: what is broken is words."""
+    found, position, broken = [], 0, 0
+    while match := JSON_BEGINS.search(text, position):
+        try:
+            value, position = _parsed(text, match.start())
+            found.append(value)
+        except json.JSONDecodeError as error:
+            broken += 1
+            if broken > MOST_BROKEN:
+                raise
+            position = max(error.pos, match.start() + 1)
+    return found
 
 
 def _refuse_inside(beside: list[str]):

@@ -381,6 +381,128 @@ def test_a_box_beside_the_layout_is_refused(name, index):
         read_layout(BOX_BESIDE[name], index=index)
 
 
+# form -> (its format, one entry that is whole, and how it is written)
+ENTRIES = {
+    "instancediffusion": ("auto", {"caption": "a", "bbox": [1, 2, 30, 40]}, lambda entry: {"annos": [entry]}),
+    "coco": (
+        "auto",
+        {"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40], "segmentation": [[1, 2, 3, 4]], "area": 9},
+        lambda entry: {"annotations": [entry], "categories": [{"id": 1, "name": "a"}]},
+    ),
+    "deig-bench": (
+        "auto",
+        {"description": "a", "bbox": [0, 0, 0.5, 1]},
+        lambda entry: {"instances": [entry]},
+    ),
+    "mig-bench": ("auto", {"label": "a", "bbox": [0, 0, 0.5, 1]}, lambda entry: {"segment": [entry]}),
+    "elements": ("auto", {"desc": "a", "bbox": [0, 0, 500, 900]}, lambda entry: {"elements": [entry]}),
+    "canvas": ("auto", canvas_box("a", 1, 2, 30, 40), lambda entry: [entry]),
+    "gemini": ("auto", {"label": "a", "box_2d": [0, 0, 500, 900]}, lambda entry: [entry]),
+    "qwen": ("qwen-1000", {"label": "a", "bbox_2d": [0, 0, 500, 900]}, lambda entry: [entry]),
+    "llm": ("auto", {"label": "a", "bbox": [1, 2, 30, 40]}, lambda entry: {"objects": [entry]}),
+    "llm, names": ("auto", {"label": "a", "x1": 1, "y1": 2, "x2": 30, "y2": 40}, lambda entry: [entry]),
+    "llm, named inside": (
+        "auto",
+        {"label": "a", "box": {"left": 1, "top": 2, "right": 30, "bottom": 40}},
+        lambda entry: {"objects": [entry]},
+    ),
+    "deig": ("auto", {"phrase": "a", "box": [0, 0, 0.5, 1]}, lambda entry: {"regions": [entry]}),
+}
+MORE_BOXES = {
+    "parts": {"parts": [{"label": "a hat", "bbox": [1, 2, 3, 4]}]},
+    "a child": {"children": [[{"hat": [1, 2, 3, 4]}]]},
+    "another word": {"boxes": [[1, 2, 3, 4]]},
+    "a word for it": {"bounding_box": "somewhere"},
+    "four numbers": {"more": [1, 2, 3, 4]},
+    "numbers as text": {"more": ["1", "2", "3px", "4"]},
+    "two points": {"more": [[1, 2], [3, 4]]},
+    "corners": {"dog": {"left": 1, "top": 2, "right": 30, "bottom": 40}},
+    "corners as text": {"dog": {"xmin": "1", "ymin": "2", "xmax": "30", "ymax": "40"}},
+    "a middle": {"dog": {"cx": 1, "cy": 2, "w": 30, "h": 40}},
+    "capitals": {"dog": {"X": 1, "Y": 2, "Width": 30, "Height": 40}},
+    "text": {"note": "a dog at [10, 10, 50, 50]"},
+    "text in a list": {"notes": ["a cat", "a dog x=10 y=10 w=50 h=50"]},
+    "names": {"x_min": 1, "y_min": 2, "x_max": 3, "y_max": 4},
+}
+NO_MORE_BOXES = {
+    "null": {"bounding_box": None, "boxes": [], "parts": None, "children": []},
+    "words": {
+        "left": "a cup",
+        "right": "a dog",
+        "id": 3,
+        "score": 0.9,
+        "tags": ["a", "b"],
+        "attributes": {"rotation": 0.0},
+    },
+    "colours": {"fill_color": [255, 0, 0, 255], "colours": ["#102030"]},
+    "a date": {"date_captured": "2013-11-14 17:02:52", "file_name": "a 1 2 3 4.png", "licence": 3},
+    "a shape": {"segmentation": {"size": [9, 9], "counts": "0:1;2=3<4>5"}, "keypoints": [1, 2, 2, 3]},
+    "other text": {"title": "1, 2, 3, 4 and 5", "note": "at 1024x1024, 30 steps"},
+}
+
+
+@pytest.mark.parametrize("more", MORE_BOXES)
+@pytest.mark.parametrize("form", ENTRIES)
+def test_a_second_box_in_an_entry_is_refused(form, more):
+    format, entry, around = ENTRIES[form]
+    alone = read_layout(json.dumps(around(entry)), format, 128, 128)
+    assert len(alone.regions) == 1
+    with pytest.raises(ValueError, match=r"\[0\].* (would be lost|Keep the one that holds|is not one of)"):
+        read_layout(json.dumps(around(entry | MORE_BOXES[more])), format, 128, 128)
+    data = around(entry)
+    data = {"objects": data} if isinstance(data, list) else data
+    with pytest.raises(ValueError):
+        read_layout(json.dumps(data | MORE_BOXES[more]), format, 128, 128)
+
+
+@pytest.mark.parametrize("more", NO_MORE_BOXES)
+@pytest.mark.parametrize("form", [form for form in ENTRIES if form != "deig"])
+def test_what_is_no_box_in_an_entry_is_passed_over(form, more):
+    format, entry, around = ENTRIES[form]
+    alone = read_layout(json.dumps(around(entry)), format, 128, 128)
+    assert (
+        read_layout(json.dumps(around(NO_MORE_BOXES[more] | entry)), format, 128, 128).regions
+        == alone.regions
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"annos": [{"caption": "a", "bbox": null, "box": [1, 2, 3, 4], "point": [5, 5]}]}',
+        '[{"label": "a", "bbox": [1, 2, 3, 4], "x": 5, "y": 6, "width": 7, "height": 8}]',
+        '[{"label": "a", "box": {"x": 1, "y": 2, "w": 3, "h": 4, "x1": 7, "y1": 8}}]',
+        json.dumps(
+            [{"x": 0, "y": 0, "width": 9, "height": 9, "metadata": {"desc": "a", "bbox": [1, 2, 3, 4]}}]
+        ),
+        '{"0": {"segment": []}, "note": "a dog at [10, 10, 50, 50]"}',
+        '{"results": [{"segment": []}], "note": "a dog at [10, 10, 50, 50]"}',
+        '{"compositional_deconstruction": {"elements": []}, "style_description": {"lens": {"bbox": [1, 2, 3, 4]}}}',
+    ],
+)
+def test_a_box_in_another_place_is_refused(text):
+    with pytest.raises(ValueError, match="would be lost|is none"):
+        read_layout(text, "auto", 128, 128)
+
+
+def test_what_is_read_as_words_may_hold_numbers():
+    text = {
+        "high_level_description": "1, 2, 3, 4",
+        "style_description": {"photo": "lenses 24, 35, 50, 85", "color_palette": ["#102030"] * 4},
+        "compositional_deconstruction": {
+            "background": "5, 6, 7, 8",
+            "elements": [element("9, 1, 2, 3", 0, 0, 9, 9)],
+        },
+    }
+    read = read_layout(json.dumps(text))
+    assert read.prompt == "1, 2, 3, 4, 5, 6, 7, 8, lenses 24, 35, 50, 85"
+    assert read.regions[0].phrase == "9, 1, 2, 3"
+    for form in WRITABLE:
+        layout = Layout((Region("1, 2, 3, 4", (0, 0, 0.5, 1)),), "5, 6, 7, 8")
+        read = read_layout(write_layout(layout, form))
+        assert read.prompt == layout.prompt and read.regions[0].phrase == "1, 2, 3, 4"
+
+
 def test_broken_json_between_words_is_not_read_in_part():
     """Its inner list, alone, would be scaled by the node's size, and the prompt would be gone."""
     whole = '{"width": 1024, "height": 1024, "prompt": "a shelf", "objects": [{"label": "a", "bbox": [0, 0, 512, 512]}]'

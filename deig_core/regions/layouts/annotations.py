@@ -13,7 +13,7 @@ from typing import Any
 from ..region import Region
 from . import fields
 from .layout import Draft, Entry, Layout
-from .places import box_around, read_places, written_places
+from .places import box_around, read_others, written_places
 
 DEFAULTS = {field.name: field.default for field in dataclass_fields(Region)}
 # As a number is written: 007 is a name.
@@ -29,15 +29,15 @@ def read_instancediffusion(data: dict, width: float, height: float) -> Draft:
     width, height = fields.picture_size(data, "", width, height)
     entries = []
     for place, anno in fields.entries(data, "annos"):
-        places = read_places(anno, place, width, height)
+        others = read_others(anno, place, width, height, "bbox", "caption", "category_name")
         has_box = anno.get("bbox") is not None
-        box = _pixel_box(anno, place, width, height) if has_box else box_around(places, width, height)
+        box = _pixel_box(anno, place, width, height) if has_box else box_around(others, width, height)
         if box is None:
             raise ValueError(f"{place} has no place: no bbox, mask, scribble or point.")
         # An instance's own words; the category's name only where there are none.
         key = "caption" if anno.get("caption") else "category_name"
         phrase = fields.text(anno, key, place)
-        entries.append(Entry(place, phrase, box, fields.settings(anno, place) | places))
+        entries.append(Entry(place, phrase, box, others))
     return Draft(tuple(entries), fields.prompt(data, "the layout", "caption"), width, height)
 
 
@@ -71,7 +71,7 @@ def read_coco(data: dict, width: float, height: float) -> Draft:
         if category not in names:
             raise ValueError(f"{place}.category_id is {category:g}, but categories has no such id.")
         box = _pixel_box(annotation, place, width, height)
-        others = fields.settings(annotation, place) | read_places(annotation, place, 1, 1)
+        others = read_others(annotation, place, 1, 1, "bbox", "category_id")
         entries.append(Entry(place, names[category], box, others))
     info = data.get("info") if isinstance(data.get("info"), dict) else {}
     return Draft(tuple(entries), fields.prompt(info, "info", "description"), width, height)
@@ -200,7 +200,7 @@ def _read_bench(data: dict, list_key: str, phrase_key: str) -> Draft:
     entries = []
     for place, entry in fields.entries(data, list_key):
         box = fields.numbers(entry.get("bbox"), 4, "x0, y0, x1, y1", f"{place}.bbox")
-        others = fields.settings(entry, place) | read_places(entry, place, 1, 1)
+        others = read_others(entry, place, 1, 1, "bbox", phrase_key)
         entries.append(Entry(place, fields.text(entry, phrase_key, place), box, others))
     return Draft(tuple(entries))
 

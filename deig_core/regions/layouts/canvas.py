@@ -8,9 +8,11 @@ from typing import Any
 
 from . import fields
 from .layout import Draft, Entry
-from .places import read_places
+from .places import read_others
 
 GRID = 1000
+CORNER = ("x", "y", "width", "height")
+DESCRIBED = ("desc", "text", "type")
 PROMPT = "compositional_deconstruction"
 
 
@@ -23,7 +25,7 @@ def read_elements(data: Any, width: float, height: float) -> Draft:
     """
     place, words = "elements", []
     if isinstance(data, dict) and PROMPT in data:
-        fields.refuse_boxes_beside(data, PROMPT)
+        fields.refuse_boxes_beside(data, PROMPT, "style_description")
         words = [_words(data, "high_level_description", "the prompt")]
         style, data = data.get("style_description"), data[PROMPT]
         if not isinstance(data, dict):
@@ -49,14 +51,15 @@ def _style(style: Any) -> list[str]:
         return []
     if not isinstance(style, dict):
         raise ValueError(f"style_description should be an object, but it is {fields.shown(style)}.")
-    keys = [key for key in ("aesthetics", "lighting", "photo", "medium", "art_style") if key in style]
-    return [_words(style, key, "style_description") for key in keys]
+    keys = ("aesthetics", "lighting", "photo", "medium", "art_style")
+    fields.refuse_boxes_beside(style, *keys)
+    return [_words(style, key, "style_description") for key in keys if key in style]
 
 
 def _element(entry: dict, place: str) -> Entry:
     corners = fields.numbers(entry.get("bbox"), 4, "ymin, xmin, ymax, xmax", f"{place}.bbox")
     y0, x0, y1, x1 = (corner / GRID for corner in corners)
-    others = fields.settings(entry, place) | read_places(entry, place, 1, 1)
+    others = read_others(entry, place, 1, 1, "bbox", *DESCRIBED, "color_palette")
     return Entry(place, _phrase(entry, place), _ordered((x0, y0, x1, y1)), others, entry.get("color_palette"))
 
 
@@ -68,7 +71,7 @@ def read_canvas(data: Any, width: float, height: float) -> Draft:
     """
     entries = []
     for place, entry in fields.entries({"box": data if isinstance(data, list) else [data]}, "box"):
-        numbers = (fields.number(entry.get(key), f"{place}.{key}") for key in ("x", "y", "width", "height"))
+        numbers = (fields.number(entry.get(key), f"{place}.{key}") for key in CORNER)
         box = _ordered(fields.scaled(fields.from_corner(tuple(numbers)), 1 / width, 1 / height))
         metadata = {} if entry.get("metadata") is None else entry["metadata"]
         if not isinstance(metadata, dict):
@@ -78,7 +81,8 @@ def read_canvas(data: Any, width: float, height: float) -> Draft:
             raise ValueError(
                 f"{place} says nothing of what is there: no desc or text in its metadata, no label."
             )
-        others = fields.settings(entry, place) | read_places(entry, place, 1, 1)
+        fields.refuse_more_boxes(metadata, f"{place}.metadata", *DESCRIBED, "palette")
+        others = read_others(entry, place, 1, 1, *CORNER, "metadata", "label")
         entries.append(Entry(place, phrase, box, others, metadata.get("palette")))
     return Draft(tuple(entries), "", width, height)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..region import Region
+from . import in_words
 
 Box = tuple[float, float, float, float]
 
@@ -16,6 +17,39 @@ MOST_REGIONS = 10_000
 
 # Keys under which this or that format keeps a box.
 BOX_WORDS = frozenset(("bbox", "box", "bbox_2d", "box_2d", "bounding_box", "bboxes", "boxes"))
+
+# Numbers under these names are a box, or the half of one. Words under them (left: "a cup") are not.
+BOX_NAMES = (
+    *({"x", "y"}, {"x0"}, {"x1"}, {"xmin"}, {"x_min"}, {"cx", "cy"}),
+    *({"left", "top"}, {"left", "right"}, {"top", "bottom"}),
+)
+# Text under these is words that are read or that name something, whatever numbers they hold.
+WORDS = frozenset(
+    (
+        "prompt",
+        "background_prompt",
+        "background",
+        "caption",
+        "description",
+        "phrase",
+        "label",
+        "name",
+        "object",
+        "title",
+    )
+    + (
+        "text_content",
+        "desc",
+        "text",
+        "high_level_description",
+        "category",
+        "category_name",
+        "file_name",
+        "url",
+    )
+)
+# What annotation files hold beside a box about the same thing.
+NO_BOXES = frozenset(("segmentation", "keypoints", "counts"))
 
 SETTINGS = ("strength", "start_percent", "end_percent")
 
@@ -95,30 +129,79 @@ def picture_size(holder: dict, place: str, width: float, height: float) -> tuple
     return (width, height) if own_width is None else (own_width, own_height)
 
 
+def is_given(value: Any) -> bool:
+    """Whether anything stands there: null and what is empty is nothing."""
+    return value is not None and value not in ("", [], {})
+
+
 def holds_box(value: Any) -> bool:
-    """Whether anything in parsed JSON looks like a box: four numbers, or an object with the keys of one."""
+    """Whether anything in parsed JSON looks like a box: four numbers, two points, text with them, or a box's names."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            if not BOX_WORDS.isdisjoint(value) or {"x", "y"} <= value.keys() or {"x0", "x1"} & value.keys():
+            if _boxed_names(value):
                 return True
-            waiting.extend(value.values())
+            waiting.extend(part for key, part in value.items() if _may_hold_box(key, part))
         elif isinstance(value, list):
-            if len(value) == 4 and all(type(part) in (int, float) for part in value):
+            two_points = len(value) == 2 and all(
+                isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in value
+            )
+            if two_points or (len(value) == 4 and all(map(_is_number, value))):
                 return True
-            waiting.extend(part for part in value if isinstance(part, dict | list))
+            waiting.extend(part for part in value if isinstance(part, dict | list | str))
+        elif isinstance(value, str) and in_words.box_at(value):
+            return True
     return False
+
+
+def _may_hold_box(key: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return key not in WORDS and key not in NO_BOXES
+    return isinstance(value, dict | list) and key not in NO_BOXES and "colo" not in key.lower()
+
+
+def _boxed_names(holder: dict) -> list[str]:
+    """The keys of an object under which a box or a part of one stands, whatever it is."""
+    keys = [key for key in holder if key in BOX_WORDS and is_given(holder[key])]
+    if keys:
+        return keys
+    named = {key.lower(): key for key, value in holder.items() if _is_number(value)}
+    return next(([named[name] for name in sorted(names)] for names in BOX_NAMES if names <= named.keys()), [])
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) or (isinstance(value, str) and in_words.is_number(value))
+
+
+def _left_box(holder: dict, read: tuple[str, ...]) -> str | None:
+    """The first key under which something looks like a box, beside the keys that are read."""
+    rest = {key: value for key, value in holder.items() if key not in read}
+    boxed = _boxed_names(rest)
+    return next(
+        (key for key, part in rest.items() if key in boxed or (_may_hold_box(key, part) and holds_box(part))),
+        None,
+    )
 
 
 def refuse_boxes_beside(holder: dict, *read: str):
     """Refuse what looks like a box in an object outside the keys that are read: it would be lost."""
-    for key, value in holder.items():
-        if key not in read and (key in BOX_WORDS or holds_box(value)):
-            raise ValueError(
-                f"{shown(key)} holds a box that would be lost: the layout is read from {' and '.join(read)}. "
-                "Put it there, or take it away."
-            )
+    key = _left_box(holder, read)
+    if key is not None:
+        raise ValueError(
+            f"{shown(key)} holds a box that would be lost: the layout is read from {' and '.join(read)}. "
+            "Put it there, or take it away."
+        )
+
+
+def refuse_more_boxes(entry: dict, place: str, *read: str):
+    """Refuse what looks like a box in an entry, outside the keys that are read."""
+    key = _left_box(entry, read)
+    if key is not None:
+        raise ValueError(
+            f"{place} holds a box in {shown(key)}, which would be lost beside its own. Make that an entry by itself, "
+            "or take it away."
+        )
 
 
 def settings(holder: dict, place: str) -> dict[str, float]:

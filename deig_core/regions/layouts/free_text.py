@@ -13,7 +13,7 @@ from . import fields
 from .layout import Draft, Entry
 from .listed import one_list, only_box, phrase_of
 from .pairs import SEPARATORS, Pairs, box_in
-from .places import read_places
+from .places import PLACE_KEYS, read_places
 
 BACKGROUND = re.compile(r"^[ \t*#-]*background prompt[ \t*]*:(?P<prompt>.+)$", re.IGNORECASE | re.MULTILINE)
 
@@ -76,6 +76,8 @@ def read_llm_json(data: Any, width: float, height: float, edges: str) -> Draft:
 def _llm_box(entry: dict, place: str) -> fields.Box:
     key = only_box(entry, place)
     holder = entry if key is None else entry[key]
+    if key is not None:
+        fields.refuse_more_boxes(entry, place, key, *PLACE_KEYS)
     if isinstance(holder, list):
         if key == "box":
             raise ValueError(
@@ -86,6 +88,9 @@ def _llm_box(entry: dict, place: str) -> fields.Box:
     if isinstance(holder, dict):
         for names in (*CORNER_AND_SIZE, *CORNERS):
             if all(name in holder for name in names):
+                fields.refuse_more_boxes(
+                    holder, place if key is None else f"{place}.{key}", *names, *PLACE_KEYS
+                )
                 values = tuple(fields.number(holder[name], f"{place}.{name}") for name in names)
                 return fields.from_corner(values) if names in CORNER_AND_SIZE else values
     raise ValueError(f"{place} has no box: bbox as [x, y, width, height], or x, y, width and height by name.")

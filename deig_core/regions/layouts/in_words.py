@@ -17,6 +17,7 @@ _MARK = r"[\s,;:|/=+\-–−~*()\[\]{}<>\"'`“”„‘’‚«»%$€£¥×•
 # Each part begins as no other does and nothing has to follow, so that a run is found at one go.
 _RUN = re.compile(rf"(?<!\b[xy])\.?{_NUMBER}(?:{_MARK}+|\.?{_NUMBER}|{_NAME}|{_UNIT})*", re.IGNORECASE)
 _ONE = re.compile(_NUMBER)
+_ALONE = re.compile(rf"\s*[-+]?\.?{_NUMBER}\s*(?:{_UNIT}|%)?\s*")
 _NAME_BEFORE = re.compile(rf"{_NAME}[\s\"'=:]*\Z", re.IGNORECASE)
 _SIDE = rf"{_NUMBER}(?:[ \t]?px|%)?"
 _JOINED = re.compile(rf"(?P<name>{_NAME}[\s\"'=:]*)?{_SIDE}(?:[ \t]?[x×:/–−-][ \t]?{_SIDE})+", re.IGNORECASE)
@@ -35,6 +36,11 @@ def box_at(text: str) -> tuple[int, int] | None:
 def count(text: str) -> int:
     """How many numbers stand in a text."""
     return len(_ONE.findall(text))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is one number, with its unit or without."""
+    return _ALONE.fullmatch(text) is not None
 
 
 def _left(text: str, start: int, end: int) -> int:

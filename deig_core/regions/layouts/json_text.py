@@ -188,7 +188,11 @@ def layouts_in(data: Any, marks: frozenset[str]) -> list | None:
     if any(is_layout(value) for value in data.values()):
         # A text or a number beside them is a note; anything else may be a layout of another kind.
         return _all_layouts(
-            [item for item in data.items() if isinstance(item[1], dict | list)],
+            [
+                (key, value)
+                for key, value in data.items()
+                if isinstance(value, dict | list) or fields.holds_box(value)
+            ],
             is_layout,
         )
     lists = [key for key, value in data.items() if isinstance(value, list) and any(map(is_layout, value))]

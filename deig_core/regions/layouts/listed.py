@@ -61,7 +61,7 @@ def phrase_of(entry: dict, place: str) -> str:
 
 def only_box(entry: dict, place: str) -> str | None:
     """The key of an entry's box; None where none of the usual ones is there. Two boxes are one too many."""
-    keys = [key for key in sorted(fields.BOX_WORDS) if entry.get(key) is not None]
+    keys = [key for key in sorted(fields.BOX_WORDS) if fields.is_given(entry.get(key))]
     if len(keys) > 1:
         raise ValueError(f"{place} has {' and '.join(keys)}. Keep the one that holds.")
     return keys[0] if keys else None

@@ -34,6 +34,12 @@ def read_places(entry: dict, place: str, width: float, height: float) -> dict:
     return found
 
 
+def read_others(entry: dict, place: str, width: float, height: float, *read: str) -> dict:
+    """All of an entry but its phrase and box, which stand at the keys `read`; a second box in it is refused."""
+    fields.refuse_more_boxes(entry, place, *read, *fields.SETTINGS, *PLACE_KEYS)
+    return fields.settings(entry, place) | read_places(entry, place, width, height)
+
+
 def _is_given(entry: dict, key: str) -> bool:
     return entry.get(key) is not None and entry[key] != []
 

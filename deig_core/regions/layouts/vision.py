@@ -10,7 +10,7 @@ from typing import Any
 from . import fields
 from .layout import Draft, Entry
 from .listed import one_list, only_box, phrase_of
-from .places import read_places
+from .places import read_others
 
 GRID = 1000
 
@@ -76,7 +76,7 @@ def _entries(
                 raise ValueError(
                     f"{place}.mask is a picture as text, which is not read. Take it away; the box stays."
                 )
-            others = fields.settings(entry, place) | read_places(entry, place, 1, 1)
+            others = read_others(entry, place, 1, 1, key)
             yield Entry(place, phrase_of(entry, place), box, others)
 
     return tuple(read())

@@ -261,6 +261,50 @@ def test_real_texts_cut_and_changed(name, start, length, instead, edges):
     either_a_layout_or_a_reason(text[:start] + instead + text[start + length :], "auto", edges=edges)
 
 
+# A place in a text as a part of a thousand, and a length.
+spots = st.tuples(st.integers(0, 999), st.integers(0, 30))
+signs = st.sampled_from(
+    [*"[](){}<>,:;|/-=\"'`“”#\n\\ 0159xy.，：［", "```", "\\ud800", "\0", "null", "1e999", "\u202e"]
+)
+edits = st.lists(
+    st.tuples(st.sampled_from(["cut", "put", "double", "bytes"]), spots, spots, signs), min_size=1, max_size=6
+)
+
+
+def edited(text, edits):
+    """A text with stretches cut out, signs put in, stretches copied to other places, and bytes turned over."""
+    for kind, (spot, length), (other, _), sign in edits:
+        start, to = spot * len(text) // 1000, other * len(text) // 1000
+        match kind:
+            case "cut":
+                text = text[:start] + text[start + length :]
+            case "put":
+                text = text[:start] + sign + text[start:]
+            case "double":
+                text = text[:to] + text[start : start + length] + text[to:]
+            case "bytes":
+                raw = bytearray(text, "utf-8", "surrogatepass")
+                raw[start : start + length % 4] = bytes(
+                    255 - byte for byte in raw[start : start + length % 4]
+                )
+                text = raw.decode("utf-8", "replace")
+    return text
+
+
+@settings(deadline=None, max_examples=examples(2000))
+@given(
+    name=st.sampled_from(sorted(TEXTS)),
+    edits=edits,
+    told=st.booleans(),
+    index=st.none() | st.integers(0, 1),
+    edges=st.sampled_from(EDGES),
+    colours=st.booleans(),
+)
+def test_texts_of_every_form_edited_in_several_places(name, edits, told, index, edges, colours):
+    format = name.split(",")[0] if told else "auto"
+    either_a_layout_or_a_reason(edited(TEXTS[name], edits), format, index, edges, colours)
+
+
 REFUSED = {
     "empty": ("  \n", "auto", "empty"),
     "no such format": ("[]", "yolo", "'yolo'.*instancediffusion"),

@@ -70,6 +70,12 @@ WORST = {
     "JSON, keys": lambda n: json.dumps({f"k{i}": 1 for i in range(n // 12)} | {"regions": []}),
     "JSON, layouts": lambda n: json.dumps({f"k{i}": {"segment": []} for i in range(n // 25)}),
     "JSON, lists beside": lambda n: json.dumps({"regions": [], "annos": [[[1]]] * (n // 9)}),
+    "JSON, notes of numbers": lambda n: json.dumps(
+        {"annos": [], "note": ["1 2-3 4-5 a", " " * 20] * (n // 40)}
+    ),
+    "JSON, keys of an entry": lambda n: json.dumps(
+        [{"label": "a", "bbox": HALF} | {f"k{i}": {"x": 1, "Left": "1 2 3"} for i in range(n // 40)}]
+    ),
     "deig": lambda n: listed(n // 50, phrase="a", box=HALF),
     "deig, unknown keys": lambda n: json.dumps({"regions": [{f"k{i}": 1 for i in range(n // 12)}]}),
     "deig, scribble": lambda n: listed(1, phrase="a", scribble=[[0.5, 0.5]] * (n // 12), box=HALF),

@@ -4,7 +4,8 @@
 
 Each variant begins from the stored weights but for its IDE, which begins anew, and trains on the same scenes. All are
 judged on the same layouts that none of them saw, painted by the training pipeline from the averaged weights. It can be
-stopped and gone on with. Writes ablation.json, ablation.md and ablation.png into the folder.
+stopped and gone on with. Writes ablation.json, ablation.md and ablation.png into the folder. Run it in the environment
+of `run.py bench`, which has matplotlib.
 
 What it cannot say: Table 4's other rows. Its captions are written by a language model, and leaving out the mask needs
 no training (`python run.py bench --quality`, "no mask").
@@ -14,6 +15,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -73,7 +75,7 @@ def draw_tokens(found: Mapping[str, Figures], path: Path):
     from matplotlib import pyplot
 
     with_ide = {VARIANTS[name].tokens: figures for name, figures in found.items() if VARIANTS[name].ide}
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8.5, 4), layout="constrained")
     for what in ("everything", "colour", "texture", "shape"):
         label = "all three" if what == "everything" else what
         axes.plot(list(with_ide), [100 * getattr(one, what) for one in with_ide.values()], "o-", label=label)
@@ -81,8 +83,8 @@ def draw_tokens(found: Mapping[str, Figures], path: Path):
         axes.axhline(100 * found[name].everything, color="grey", linestyle=style, label=f"{name}, all three")
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(with_ide), map(str, with_ide))
-    axes.set(xlabel="tokens of a phrase", ylabel="right, % of shapes", ylim=(0, 102))
-    axes.legend(fontsize=8)
+    axes.set(xlabel="tokens of a phrase", ylabel="right, % of shapes", ylim=(None, 101))
+    figure.legend(fontsize=8, loc="outside right center")
     figure.savefig(path, dpi=120)
 
 
@@ -129,6 +131,8 @@ def main():
     parser.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
     parser.add_argument("--workers", type=int, default=1, help="on a CPU: processes of one thread each")
     options = parser.parse_args()
+    if find_spec("matplotlib") is None:  # said before the hours, not after them
+        parser.error("the curve needs matplotlib, which the environment of `python run.py bench` has.")
     device = pick_device(options.device)
     found = ablate(options.out, options.weights, options.samples, options.layouts, device, options.workers)
     draw_tokens(found, options.out / "ablation.png")

@@ -148,7 +148,7 @@ class LoadAdapter(io.ComfyNode):
         state = source.read_all(_adapter_dtype(dtype, device))
         is_instance_diffusion = source.system == INSTANCE_DIFFUSION
         load = load_instance_diffusion if is_instance_diffusion else load_adapter
-        adapter = load(state, operations=comfy.ops.manual_cast)
+        adapter = load(state, operations=comfy.ops.manual_cast, path=path)
         offload = comfy.model_management.unet_offload_device()
         patcher = Patcher(adapter, load_device=device, offload_device=offload)
         if is_instance_diffusion:

@@ -8,10 +8,12 @@ checkpoint's.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from ..files.shapes import Shapes
 from ..fusion.fuser import Fuser
 from ..fusion.fusers import (
     BlockId,
@@ -20,13 +22,16 @@ from ..fusion.fusers import (
     inner_name,
     outer_name,
     read_fuser_sizes,
-    tensor_problems,
 )
 from .ide import IDESizes, InstanceDetailExtractor
 from .position_net import PositionNet
 
 PACKED = re.compile(r"^(.*\b(?:attn|cross_attn))\.in_proj_(weight|bias)$")
-LAYER = re.compile(r"^IDE\.connector\.perceiver_blocks\.(\d+)\.")
+LAYER = re.compile(r"IDE\.connector\.perceiver_blocks\.(\d+)\.")
+WHAT_TO_GET = (
+    "Use the released model.pth or a file made from it with 'python -m deig_core.files.checkpoint'; a GLIGEN or "
+    "InstanceDiffusion file has no IDE and is none."
+)
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,15 @@ class Adapter(nn.Module):
         return pack_projections({outer_name(key): tensor for key, tensor in self.state_dict().items()})
 
 
-def load_adapter(state_dict: Mapping[str, torch.Tensor], operations=nn) -> Adapter:
+def load_adapter(
+    state_dict: Mapping[str, torch.Tensor], operations=nn, path: str | Path = "This file"
+) -> Adapter:
     """Build an adapter around a state dict's own tensors.
 
     Args:
         state_dict: tensors under the names of the released checkpoint (`checkpoint.read_adapter`).
         operations: where the layer classes come from; the host gives its own.
+        path: of the file that the tensors are from, for error texts.
 
     Returns:
         The adapter, in evaluation mode, without gradients, its weights being the tensors given.
@@ -85,62 +93,51 @@ def load_adapter(state_dict: Mapping[str, torch.Tensor], operations=nn) -> Adapt
     Raises:
         ValueError: naming missing, unexpected and misshapen tensors.
     """
-    sizes = read_sizes(state_dict)
-    weights = {inner_name(key): tensor for key, tensor in split_packed_projections(state_dict).items()}
+    shapes = Shapes(state_dict, f"{path} is not a whole DEIG adapter", WHAT_TO_GET)
+    sizes = read_sizes(shapes)
     # The host's layers may have no weights before they are loaded, so torch's tell what is expected.
-    if problems := tensor_problems(Adapter(sizes, device="meta").state_dict(), weights):
-        raise ValueError(
-            f"This file is not a whole DEIG adapter; {problems}. Use the released model.pth or a file made from it "
-            "with 'python -m deig_core.files.checkpoint'."
-        )
+    shapes.check(Adapter(sizes, device="meta").checkpoint_state(), inner=str, outer=str)
+    weights = {inner_name(key): tensor for key, tensor in split_packed_projections(state_dict).items()}
     adapter = Adapter(sizes, operations, device="meta").eval().requires_grad_(False)
     adapter.load_state_dict(weights, assign=True)
     return adapter
 
 
-def read_sizes(state_dict: Mapping[str, torch.Tensor]) -> AdapterSizes:
+def read_sizes(shapes: Shapes) -> AdapterSizes:
     """Read an adapter's sizes off its tensors' shapes.
 
     Raises:
-        ValueError: if a tensor that tells a size is not there.
+        ValueError: if a tensor that tells a size is not there, or says what cannot be.
     """
-
-    def lacks(key: str) -> ValueError:
-        return ValueError(
-            f"This is not a complete DEIG adapter: the tensor '{key}' is missing. Use the released "
-            "model.pth or a file made from it with 'python -m deig_core.files.checkpoint'."
-        )
-
-    def shape(key: str) -> torch.Size:
-        if key not in state_dict:
-            raise lacks(key)
-        return state_dict[key].shape
-
-    layers = {int(found[1]) for key in state_dict if (found := LAYER.match(key))}
-    try:
-        fusers = read_fuser_sizes(state_dict)
-    except KeyError as missing:
-        raise lacks(missing.args[0]) from missing
+    layers = shapes.numbered(LAYER)
+    fusers = read_fuser_sizes(shapes)
     if not layers or not fusers:
-        what = (
-            "the layers of its IDE (IDE.connector.perceiver_blocks.*)" if fusers else "its fusers (*.fuser.*)"
+        raise shapes.refusal(
+            "it lacks the layers of its IDE (IDE.connector.perceiver_blocks.*)"
+            if fusers
+            else "it lacks its fusers (*.fuser.*)"
         )
-        raise ValueError(
-            f"This is not a complete DEIG adapter: it lacks {what}. A GLIGEN or InstanceDiffusion file "
-            "has no IDE and cannot be used; use the released model.pth or a file made from it."
-        )
-    tokens, width = shape("IDE.connector.latents")
-    time_width, time_channels = shape("IDE.time_embedding.linear_1.weight")
+    tokens, width = shapes.sides("IDE.connector.latents", 2)
+    time_width, time_channels = shapes.sides("IDE.time_embedding.linear_1.weight", 2)
     ide = IDESizes(
-        text_width=shape("IDE.connector.proj_in.weight")[1],
+        text_width=shapes.sides("IDE.connector.proj_in.weight", 2)[1],
         width=width,
         tokens=tokens,
-        layers=max(layers) + 1,
+        layers=layers,
         time_channels=time_channels,
         time_width=time_width,
-        mlp_width=shape("IDE.connector.perceiver_blocks.0.mlp.c_fc.weight")[0],
+        mlp_width=shapes.sides("IDE.connector.perceiver_blocks.0.mlp.c_fc.weight", 2)[0],
     )
-    context_width, hidden_width = shape("position_net.linears.4.weight")
+    if width % ide.heads:
+        raise shapes.refusal(
+            f"the tensor 'IDE.connector.latents' is {width} wide, which {ide.heads} heads of attention cannot share"
+        )
+    if time_channels % 2:
+        raise shapes.refusal(
+            f"the tensor 'IDE.time_embedding.linear_1.weight' takes {time_channels} numbers, and as many cosines as "
+            "sines were expected"
+        )
+    context_width, hidden_width = shapes.sides("position_net.linears.4.weight", 2)
     return AdapterSizes(ide, hidden_width, context_width, fusers)
 
 

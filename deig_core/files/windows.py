@@ -7,7 +7,9 @@ meanwhile, and a file that shrinks is an error; a mapped one would end the proce
 import mmap
 import os
 import weakref
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -22,10 +24,22 @@ MOST_AXES = 64
 LONGEST_NAME = 500
 
 
-def shown(name: object, length: int = 80) -> str:
-    """A name out of a file as an error message quotes it: cut where it is long."""
+def cut(name: object, length: int = 80) -> str:
+    """What came out of a file as an error message says it: cut where it is long."""
     text = str(name)
-    return repr(text if len(text) <= length else f"{text[:length]}...")
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+def shown(name: object, length: int = 80) -> str:
+    """The same, in quotes."""
+    return repr(cut(name, length))
+
+
+def shown_list(names: Collection[object], most: int = 5) -> str:
+    """Some names out of a file, one after the other, and how many more there are."""
+    some = [cut(name, 160) if str(name).isprintable() else shown(name, 160) for name in islice(names, most)]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(some) + more
 
 
 class OpenFile:

@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
 
+# Of the released models; a state dict does not tell.
+HEADS = 8
+
 # Numbers in a feed-forward net's hidden tensor that are computed at once on a CPU: 5 MB of them in float32.
 CHUNK = 5 * 2**18
 
@@ -106,7 +109,7 @@ class Fuser(nn.Module):
         self,
         width: int,
         context_width: int,
-        heads: int = 8,
+        heads: int = HEADS,
         hidden_width: int | None = None,
         operations=nn,
         **factory,

@@ -1,13 +1,13 @@
 """The fusers of a whole UNet: one for each of its transformer blocks, under the checkpoint's names."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import torch
 from torch import nn
 
-from .fuser import Fuser
+from ..files.shapes import MOST_NUMBERED, Shapes
+from .fuser import HEADS, Fuser
 
 _FUSER = re.compile(
     r"^((?:input_blocks\.\d+\.\d+|middle_block\.\d+|output_blocks\.\d+\.\d+)\.transformer_blocks\.\d+)\.fuser\."
@@ -79,36 +79,24 @@ def outer_name(key: str) -> str:
     return f"{path.replace('-', '.')}.fuser.{rest}"
 
 
-def read_fuser_sizes(state_dict: Mapping[str, torch.Tensor]) -> tuple[FuserSizes, ...]:
+def read_fuser_sizes(shapes: Shapes) -> tuple[FuserSizes, ...]:
     """Read off the checkpoint's names which blocks have a fuser, and how large each is.
 
     Raises:
-        KeyError: for a tensor that tells a size and is not there.
+        ValueError: for a tensor that tells a size and is not there or says what cannot be, and for blocks that no
+            UNet has.
     """
-    paths = dict.fromkeys(found[1] for key in state_dict if (found := _FUSER.match(key)))
-    return tuple(
-        FuserSizes(
-            path,
-            len(state_dict[f"{path}.fuser.linear.weight"]),
-            state_dict[f"{path}.fuser.ff.net.2.weight"].shape[1],
+    paths = list(dict.fromkeys(found[1] for key in shapes.tensors if (found := _FUSER.match(key))))
+    if len(paths) > MOST_NUMBERED or len({block_id(path) for path in paths}) < len(paths):
+        raise shapes.refusal(f"the fusers of its {len(paths)} blocks are of more than one UNet")
+    return tuple(_read_fuser(shapes, path) for path in paths)
+
+
+def _read_fuser(shapes: Shapes, path: str) -> FuserSizes:
+    width, _ = shapes.sides(f"{path}.fuser.linear.weight", 2)
+    _, hidden = shapes.sides(f"{path}.fuser.ff.net.2.weight", 2)
+    if width % HEADS:
+        raise shapes.refusal(
+            f"the fuser of {path} is {width} wide, which its {HEADS} heads of attention cannot share"
         )
-        for path in paths
-    )
-
-
-def tensor_problems(
-    expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], outer=outer_name
-) -> str:
-    """Say which tensors are missing, unexpected or misshapen, by the checkpoint's names; nothing if none is."""
-    problems = {
-        "missing": [key for key in expected if key not in given],
-        "unexpected": [key for key in given if key not in expected],
-        "of another shape than the rest asks for": [
-            f"{outer(key)} {tuple(given[key].shape)}, expected {tuple(expected[key].shape)}"
-            for key in expected
-            if key in given and given[key].shape != expected[key].shape
-        ],
-    }
-    return "; ".join(
-        f"tensors {what}: {', '.join(map(outer, keys))}" for what, keys in problems.items() if keys
-    )
+    return FuserSizes(path, width, hidden)

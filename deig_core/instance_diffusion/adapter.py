@@ -7,10 +7,12 @@ other names are the checkpoint's.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from ..files.shapes import Shapes
 from ..fusion.fuser import Fuser
 from ..fusion.fusers import (
     BlockId,
@@ -19,7 +21,6 @@ from ..fusion.fusers import (
     inner_name,
     outer_name,
     read_fuser_sizes,
-    tensor_problems,
 )
 from .convnext import renamed
 from .scale_u import ScaleU
@@ -27,7 +28,7 @@ from .uni_fusion import UniFusion, UniFusionSizes, read_uni_fusion_sizes
 
 POSITION_NET = "position_net."
 CONVNEXT = f"{POSITION_NET}convnext_tiny_backbone."
-SCALE_U = re.compile(r"scaleu_([bs])_(\d+)")
+SCALE_U = re.compile(r"scaleu_[bs]_(\d+)$")
 WHAT_TO_GET = (
     "Use the released instancediffusion_sd15.pth, all three of its split files (fusers, position_net, scaleu), or a "
     "file made from either with 'python -m deig_core.files.checkpoint'."
@@ -70,13 +71,14 @@ class InstanceDiffusionAdapter(nn.Module):
 
 
 def load_instance_diffusion(
-    state_dict: Mapping[str, torch.Tensor], operations=nn
+    state_dict: Mapping[str, torch.Tensor], operations=nn, path: str | Path = "This file"
 ) -> InstanceDiffusionAdapter:
     """Build an adapter around a state dict's own tensors.
 
     Args:
         state_dict: tensors under the names of the released checkpoint.
         operations: where the layer classes come from; the host gives its own.
+        path: of the file that the tensors are from, for error texts.
 
     Returns:
         The adapter, in evaluation mode, without gradients, its weights being the tensors given.
@@ -84,15 +86,12 @@ def load_instance_diffusion(
     Raises:
         ValueError: naming missing, unexpected and misshapen tensors.
     """
-    sizes = read_sizes(state_dict)
-    weights = {_inner(name): tensor for name, tensor in state_dict.items()}
+    shapes = Shapes(state_dict, f"{path} is not a whole InstanceDiffusion adapter", WHAT_TO_GET)
+    sizes = read_sizes(shapes)
     # The host's layers may have no weights before they are loaded, so torch's tell what is expected.
-    expected = InstanceDiffusionAdapter(sizes, device="meta").state_dict()
-    outer = {_inner(name): name for name in state_dict}
-    if problems := tensor_problems(expected, weights, lambda key: outer.get(key, _outer(key))):
-        raise ValueError(f"This is not a whole InstanceDiffusion adapter; {problems}. {WHAT_TO_GET}")
+    shapes.check(InstanceDiffusionAdapter(sizes, device="meta").state_dict(), _inner, _outer)
     adapter = InstanceDiffusionAdapter(sizes, operations, device="meta").eval().requires_grad_(False)
-    adapter.load_state_dict(weights, assign=True)
+    adapter.load_state_dict({_inner(name): tensor for name, tensor in state_dict.items()}, assign=True)
     return adapter
 
 
@@ -106,40 +105,21 @@ def _outer(key: str) -> str:
     return outer_name(key.removeprefix("scale_u."))
 
 
-def read_sizes(state_dict: Mapping[str, torch.Tensor]) -> InstanceDiffusionSizes:
+def read_sizes(shapes: Shapes) -> InstanceDiffusionSizes:
     """Read an adapter's sizes off its tensors' shapes.
 
     Raises:
-        ValueError: if a tensor that tells a size is not there.
+        ValueError: if a tensor that tells a size is not there, or says what cannot be.
     """
-    features = {
-        int(found[2]): len(tensor)
-        for name, tensor in state_dict.items()
-        if (found := SCALE_U.fullmatch(name)) and found[1] == "b"
-    }
-    try:
-        fusers = read_fuser_sizes(state_dict)
-        own = {
-            name.removeprefix(POSITION_NET): t
-            for name, t in state_dict.items()
-            if name.startswith(POSITION_NET)
-        }
-        uni_fusion = read_uni_fusion_sizes(own)
-    except KeyError as missing:
-        raise ValueError(
-            f"This is not a whole InstanceDiffusion adapter: the tensor {missing} is missing. {WHAT_TO_GET}"
-        ) from missing
+    fusers = read_fuser_sizes(shapes)
+    blocks = shapes.numbered(SCALE_U)
+    uni_fusion = read_uni_fusion_sizes(shapes, POSITION_NET)
     lacking = [
         what
-        for what, found in (
-            ("its fusers (*.fuser.*)", fusers),
-            ("ScaleU (scaleu_*)", features),
-            ("the ConvNeXt of its position net", uni_fusion.convnext.depths),
-        )
+        for what, found in (("its fusers (*.fuser.*)", fusers), ("ScaleU (scaleu_*)", blocks))
         if not found
     ]
     if lacking:
-        raise ValueError(
-            f"This is not a whole InstanceDiffusion adapter: it lacks {' and '.join(lacking)}. {WHAT_TO_GET}"
-        )
-    return InstanceDiffusionSizes(uni_fusion, fusers, tuple(features[block] for block in sorted(features)))
+        raise shapes.refusal(f"it lacks {' and '.join(lacking)}")
+    widths = [shapes.sides(f"scaleu_b_{block}", 1)[0] for block in range(blocks)]
+    return InstanceDiffusionSizes(uni_fusion, fusers, tuple(widths))

@@ -1,11 +1,14 @@
 """ConvNeXt (Liu et al. 2022), which reads the instances' masks: transformers' own, under the checkpoint's names."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from ..files.shapes import Shapes
+
+STAGES = 4
 
 # The checkpoint's names, which are those of the paper's own code, in transformers' words; the first that fits.
 NAMES = (
@@ -31,17 +34,23 @@ class ConvNextSizes:
     widths: tuple[int, ...]
 
     @classmethod
-    def read(cls, state: Mapping[str, torch.Tensor], prefix: str) -> "ConvNextSizes":
-        """Read sizes off a state dict under the checkpoint's names."""
-        blocks = [
-            tuple(map(int, found.groups()))
-            for name in state
-            if (found := re.fullmatch(re.escape(prefix) + r"stages\.(\d+)\.(\d+)\.gamma", name))
-        ]
-        stages = range(1 + max((stage for stage, _ in blocks), default=-1))
+    def read(cls, shapes: Shapes, prefix: str) -> "ConvNextSizes":
+        """Read sizes off tensors under the checkpoint's names.
+
+        Raises:
+            ValueError: if a tensor that tells a size is not there, or says what cannot be.
+        """
+        beginning = re.escape(prefix) + r"stages\."
+        stages = shapes.numbered(re.compile(beginning + r"(\d+)\.\d+\.gamma$"), STAGES)
+        if stages < STAGES:
+            raise shapes.refusal(
+                f"it lacks the ConvNeXt of its position net, or has {stages} of its {STAGES} stages"
+            )
         return cls(
-            tuple(sum(stage == own for own, _ in blocks) for stage in stages),
-            tuple(len(state[f"{prefix}stages.{stage}.0.gamma"]) for stage in stages),
+            tuple(
+                shapes.numbered(re.compile(rf"{beginning}{stage}\.(\d+)\.gamma$")) for stage in range(STAGES)
+            ),
+            tuple(shapes.sides(f"{prefix}stages.{stage}.0.gamma", 1)[0] for stage in range(STAGES)),
         )
 
 

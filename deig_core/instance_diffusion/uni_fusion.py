@@ -8,7 +8,6 @@ to its attention logits. That is exact.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from einops import rearrange
 from torch import nn
 from torch.func import functional_call
 
+from ..files.shapes import Shapes
 from .convnext import ConvNextSizes, build_convnext
 from .places import Places
 
@@ -94,6 +94,7 @@ OWN_TOKEN = {
     "polygons": ("null_polygon_feature", 512),
 }
 MASK_SIDE, MASK_TOKENS, MASK_WIDTH = 512, 64, 3072
+MASK_ROWS = 4  # of the ConvNeXt's features in one token
 
 
 def fourier_features(coordinates: torch.Tensor) -> torch.Tensor:
@@ -188,7 +189,7 @@ class UniFusion(nn.Module):
         }
         features = functional_call(self.convnext_tiny_backbone, weights, (picture,)).last_hidden_state
         # A token is one column of every fourth row, and all of its 768 features of four rows.
-        return rearrange(features[0], "c (r h) w -> (h w) (c r)", h=4, r=4)
+        return rearrange(features[0], "c (r h) w -> (h w) (c r)", r=MASK_ROWS)
 
 
 def masks_of_slots(masks: torch.Tensor) -> torch.Tensor:
@@ -223,16 +224,18 @@ def log_counts(tokens: Tokens, strengths: tuple[float, ...]) -> torch.Tensor:
     )
 
 
-def read_uni_fusion_sizes(state: Mapping[str, torch.Tensor]) -> UniFusionSizes:
-    """Read sizes off a state dict whose names are UniFusion's.
+def read_uni_fusion_sizes(shapes: Shapes, prefix: str = "") -> UniFusionSizes:
+    """Read sizes off tensors whose names are UniFusion's, with a prefix.
 
     Raises:
-        KeyError: for a tensor that tells a size and is not there.
+        ValueError: if a tensor that tells a size is not there, or says what cannot be.
     """
-    hidden, _ = state["linears_list.0.0.weight"].shape
-    return UniFusionSizes(
-        text_width=len(state["null_positive_feature"]),
-        width=len(state["linears_list.0.4.weight"]),
-        hidden_width=hidden,
-        convnext=ConvNextSizes.read(state, "convnext_tiny_backbone."),
-    )
+    hidden, _ = shapes.sides(f"{prefix}linears_list.0.0.weight", 2)
+    (text,) = shapes.sides(f"{prefix}null_positive_feature", 1)
+    width, _ = shapes.sides(f"{prefix}linears_list.0.4.weight", 2)
+    convnext = ConvNextSizes.read(shapes, f"{prefix}convnext_tiny_backbone.")
+    if convnext.widths[-1] * MASK_ROWS != MASK_WIDTH:
+        raise shapes.refusal(
+            f"its ConvNeXt gives features {convnext.widths[-1]} wide, and {MASK_WIDTH // MASK_ROWS} were expected"
+        )
+    return UniFusionSizes(text, width, hidden, convnext)

@@ -18,12 +18,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from deig_pack.deig_core.deig.adapter import load_adapter
 from deig_pack.deig_core.deig.text_encoder import find_encoders, load_encoder
 from deig_pack.deig_core.files import encoder_files, tensor_files
 from deig_pack.deig_core.files.checkpoint import open_adapter, read_state_dict, write_adapter
 from deig_pack.deig_core.files.encoder_files import EncoderFiles
 from deig_pack.deig_core.files.pickles import walk_pickle
 from deig_pack.deig_core.files.tensor_files import open_tensors
+from deig_pack.deig_core.instance_diffusion.adapter import load_instance_diffusion
+from deig_pack.tests import standins
 from deig_pack.tests.core.test_text_encoder import (
     add_tokenizer,
     encoder_state,
@@ -38,6 +41,8 @@ from deig_pack.tests.rubbish import fill_with_rubbish
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+
+from bench.released_instance_diffusion import adapter_shapes
 
 __all__ = ["spiece", "tokenizer_folder"]  # fixtures
 
@@ -423,6 +428,102 @@ def test_tokenizers_that_are_none_are_refused_by_name(tmp_path, tokenizer_folder
         with pytest.raises(ValueError, match=words):
             load_encoder(EncoderFiles("flan", path), torch.float32)
         (path / name).unlink()
+
+
+# Adapters that cannot be
+
+LATENTS, PROJECTION = "IDE.connector.latents", "IDE.connector.proj_in.weight"
+LAYER, GAMMA = "IDE.connector.perceiver_blocks", "position_net.convnext_tiny_backbone.stages"
+FUSER = "middle_block.1.transformer_blocks.0.fuser"
+OF_DEIG = standins.adapter_shapes(standins.transformer_names(standins.FULL_DEPTH), 64, 2)
+OF_INSTANCE_DIFFUSION = adapter_shapes(hidden=8, depths=(1, 1, 2, 1), widths=(4, 8, 8, 768))
+
+
+def ones(*shape) -> torch.Tensor:
+    return torch.ones(shape)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({PROJECTION: ones(64)}, r"proj_in\.weight' has the shape \(64,\), and 2 sides above 0"),
+        ({f"{FUSER}.ff.net.2.weight": ones(64)}, r"'middle_block.*ff\.net\.2\.weight' has the shape \(64,\)"),
+        ({f"{FUSER}.linear.weight": ones()}, r"'middle_block.*linear\.weight' has the shape \(\)"),
+        ({f"{FUSER}.linear.weight": ones(1276, 768)}, "fuser of middle_block.* 1276 wide.*8 heads"),
+        ({f"{FUSER}.alpha_attn": ones(1)}, r"fuser\.alpha_attn \(1,\), expected \(\)"),
+        ({f"{LAYER}.0.attn.in_proj_weight": ones()}, r"attn\.in_proj_weight \(\), expected \(\d+, \d+\)"),
+        (
+            {f"{LAYER}.1.cross_attn.in_proj_bias": ones(4)},
+            r"cross_attn\.in_proj_bias \(4,\), expected \(\d+,\)",
+        ),
+        ({LATENTS: ones(16, 0)}, r"latents' has the shape \(16, 0\)"),
+        ({LATENTS: ones()}, r"latents' has the shape \(\)"),
+        ({LATENTS: ones(16, 20)}, "latents' is 20 wide, which 8 heads"),
+        ({"IDE.time_embedding.linear_1.weight": ones(64, 9)}, "linear_1.weight' takes 9 numbers"),
+        ({"position_net.linears.4.weight": ones(768)}, r"linears\.4\.weight' has the shape \(768,\)"),
+        ({f"{LAYER}.0.mlp.c_fc.weight": ones(1, 1, 1)}, r"c_fc\.weight' has the shape \(1, 1, 1\)"),
+        ({f"{LAYER}.2.y": ones(1)}, r"missing: IDE\.connector\.perceiver_blocks\.2\.attn.* more"),
+        ({f"{LAYER}.100.y": ones(1)}, r"'IDE\.connector\.perceiver_blocks\.100\.y', but none with number 2"),
+        ({f"{LAYER}.{'9' * 400}.y": ones(1)}, "perceiver_blocks.99999.*none with number 2"),
+        ({f"{LAYER}.{i}.y": ones(1) for i in range(300)}, r"perceiver_blocks\.299\.y'.*end at 99"),
+        ({f"IDE.surprise.{i}": ones(1) for i in range(9000)}, "unexpected: IDE.surprise.0, .* and 8995 more"),
+        ({f"IDE.{'x' * 450}": ones(1)}, r"unexpected: IDE\.x+\.\.\."),
+        (
+            {FUSER.replace(".1.", ".2.") + f".{n}.weight": ones(8, 8) for n in ("linear", "ff.net.2")},
+            "more than one UNet",
+        ),
+        (
+            {f"input_blocks.{i}.1.transformer_blocks.0.fuser.linear.weight": ones(8, 8) for i in range(9000)},
+            "more than one UNet",
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_adapters_whose_sizes_cannot_be_are_refused_by_name(changes, words):
+    check_refused(OF_DEIG, changes, load_adapter, words)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({f"{GAMMA}.200000.0.gamma": ones(8)}, r"stages\.200000\.0\.gamma', but none with number 4"),
+        ({f"{GAMMA}.{10**9}.0.gamma": ones(8)}, r"stages\.1000000000\.0\.gamma', but none with number 4"),
+        ({f"{GAMMA}.4.0.gamma": ones(8)}, r"stages\.4\.0\.gamma', and numbers there end at 3"),
+        ({f"{GAMMA}.0.{10**9}.gamma": ones(8)}, r"stages\.0\.1000000000\.gamma', but none with number"),
+        ({f"{GAMMA}.0.{i}.gamma": ones(8) for i in range(300)}, r"stages\.0\.299\.gamma'.*end at 99"),
+        ({f"{GAMMA}.1.0.gamma": ones()}, r"stages\.1\.0\.gamma' has the shape \(\)"),
+        ({f"{GAMMA}.3.0.gamma": ones(64)}, "ConvNeXt gives features 64 wide, and 768"),
+        ({"scaleu_b_3": ones()}, r"'scaleu_b_3' has the shape \(\)"),
+        ({f"scaleu_b_{10**9}": ones(4)}, r"'scaleu_b_1000000000', but none with number"),
+        ({"scaleu_s_0": ones()}, r"scaleu_s_0 \(\), expected \(1,\)"),
+        (
+            {"position_net.linears_list.0.0.weight": ones(4)},
+            r"linears_list\.0\.0\.weight' has the shape \(4,\)",
+        ),
+        ({"position_net.null_positive_feature": ones()}, r"null_positive_feature' has the shape \(\)"),
+        ({f"{FUSER}.linear.weight": ones()}, r"'middle_block.*linear\.weight' has the shape \(\)"),
+        (
+            {"position_net.convnext_tiny_backbone.encoder.stages.0.layers.0.layer_scale_parameter": ones(4)},
+            "unexpected: position_net.convnext_tiny_backbone.encoder",
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_instance_diffusions_whose_sizes_cannot_be_are_refused_by_name(changes, words):
+    check_refused(OF_INSTANCE_DIFFUSION, changes, load_instance_diffusion, words)
+
+
+def check_refused(shapes, changes, load, words: str):
+    """In few words that name the file, and without building what it asks for."""
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    load(state)
+    built = []
+    with pytest.MonkeyPatch.context() as patch:
+        make = torch.nn.Linear.__init__
+        patch.setattr(torch.nn.Linear, "__init__", lambda *a, **k: built.append(1) or make(*a, **k))
+        with pytest.raises(ValueError, match=rf"^a/deig\.pth is not a whole .*{words}") as refused:
+            load(state | changes, path="a/deig.pth")
+    assert len(str(refused.value)) < 2500 and len(built) < 1000
 
 
 # Bytes at random

@@ -22,7 +22,7 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in host or name 
 MAY_IMPORT = {
     "deig_core/regions": set(),
     "deig_core/files": set(),
-    "deig_core/fusion": {"deig_core/regions"},
+    "deig_core/fusion": {"deig_core/regions", "deig_core/files"},
     "deig_core/deig": {"deig_core/fusion", "deig_core/regions", "deig_core/files"},
     "deig_core/instance_diffusion": {"deig_core/fusion", "deig_core/regions", "deig_core/files"},
     "deig_core/eligen": {"deig_core/fusion", "deig_core/regions", "deig_core/files"},

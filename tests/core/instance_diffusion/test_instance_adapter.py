@@ -48,7 +48,7 @@ def test_its_weights_are_those_given():
         (".fuser.", r"lacks its fusers"),
         ("scaleu_", r"lacks ScaleU"),
         (".convnext_tiny_backbone.stages", "lacks the ConvNeXt"),
-        ("position_net.linears_list.0.0", r"'linears_list.0.0.weight' is missing"),
+        ("position_net.linears_list.0.0", r"'position_net.linears_list.0.0.weight' is missing"),
         ("position_net.linears_list.3.2", r"tensors missing: position_net.linears_list.3.2.weight"),
         ("stages.2.1.norm", r"tensors missing: .*convnext"),
         ("scaleu_s_3", r"tensors missing: scaleu_s_3"),
@@ -61,8 +61,8 @@ def test_what_is_missing_is_named(left_out, words):
 
 
 def test_a_tensor_of_another_shape_is_named():
-    state = empty(SMALL | {"position_net.null_point_feature": (63,), "scaleu_b_0": (1280, 1)})
+    state = empty(SMALL | {"position_net.null_point_feature": (63,), "scaleu_s_0": (1280, 1)})
     with pytest.raises(
-        ValueError, match=r"null_point_feature \(63,\), expected \(64,\).*scaleu_b_0 \(1280, 1\)"
+        ValueError, match=r"scaleu_s_0 \(1280, 1\), expected.*null_point_feature \(63,\), expected \(64,\)"
     ):
         load_instance_diffusion(state)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deig_pack.deig_core.files.shapes import Shapes
 from deig_pack.deig_core.instance_diffusion.convnext import renamed
 from deig_pack.deig_core.instance_diffusion.places import Places
 from deig_pack.deig_core.instance_diffusion.uni_fusion import (
@@ -28,7 +29,8 @@ CASES = ("all", "boxes", "boxes_nothing_dropped", "points", "mixed", "mixed_mask
 
 def load(state):
     """A UniFusion with weights under the checkpoint's names."""
-    module = UniFusion(read_uni_fusion_sizes(state), device="meta").eval()
+    sizes = read_uni_fusion_sizes(Shapes(state, "The golden is not a whole UniFusion", "Make it anew."))
+    module = UniFusion(sizes, device="meta").eval()
     weights = {
         CONVNEXT + renamed(name.removeprefix(CONVNEXT)) if name.startswith(CONVNEXT) else name: tensor.float()
         for name, tensor in state.items()

@@ -76,7 +76,7 @@ class TensorFile:
                 comes to much more than it holds.
         """
         window = self.window(name)
-        self._account(name, window)
+        self._account(name, window, dtype or window.dtype)
         if not window.count:
             return torch.empty(window.shape, dtype=dtype or window.dtype)
         cast = dtype is not None and dtype != window.dtype
@@ -84,16 +84,18 @@ class TensorFile:
         # In this order: a change of type keeps the order of axes in memory.
         return numbers.as_strided(window.shape, window.stride).to(dtype or window.dtype).contiguous()
 
-    def _account(self, name: str, window: Window):
+    def _account(self, name: str, window: Window, dtype: torch.dtype):
         if name in self._read:
             return
         self._read.add(name)
         self.opened.taken += window.count * window.dtype.itemsize
-        if self.opened.taken > self.opened.size + _BEYOND_THE_FILE:
+        # What is asked for in a wider type may take as many times the file's size; what is repeated may not.
+        wider = max(dtype.itemsize / window.dtype.itemsize, 1)
+        if (self.opened.taken - self.opened.size) * wider > _BEYOND_THE_FILE:
             raise ValueError(
                 f"{self.path} has {self.opened.size / 1e6:.1f} MB, but its tensors as far as {shown(name)} come to "
-                f"{self.opened.taken / 1e6:.0f} MB, since they repeat their numbers. No adapter or text encoder "
-                "does so; take the file from its original source."
+                f"{self.opened.taken * wider / 1e6:.0f} MB, since they repeat their numbers. No adapter or text "
+                "encoder does so; take the file from its original source."
             )
 
 

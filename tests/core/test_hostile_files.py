@@ -297,6 +297,20 @@ def test_repeating_ends_somewhere(tmp_path, form, monkeypatch):
             assert tensors.read("IDE.0").sum() == 2**18
 
 
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float16], ids=str)
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_repeating_ends_by_what_it_takes_in_the_type_asked_for(tmp_path, form, kind, monkeypatch):
+    monkeypatch.setattr(tensor_files, "_BEYOND_THE_FILE", 2**20)
+    repeated = torch.ones(1).to(kind).expand(2**11, 384 // kind.itemsize)
+    path = save({"IDE.x": repeated}, tmp_path / "model.pth", form)
+    everything(path)
+    with pytest.raises(ValueError, match=r"model\.pth has .*'IDE\.x' come to .* MB, since they repeat"):
+        read_state_dict(path, lambda name: True, torch.float32)
+    # What is there once may be asked for in any type.
+    whole = save({"IDE.x": torch.ones(2**20).to(kind)}, tmp_path / "whole.pth", form)
+    assert read_state_dict(whole, lambda name: True, torch.float32)["IDE.x"].nbytes == 2**22
+
+
 @pytest.mark.parametrize("form", ["zip", "legacy"])
 @pytest.mark.parametrize("part", [lambda x: x.conj(), lambda x: x.conj().imag], ids=["conj", "neg"])
 def test_numbers_that_are_to_be_negated_are_refused(tmp_path, form, part):

@@ -12,6 +12,7 @@ from ..deig_core.eligen.lora import host_names
 from ..deig_core.fusion.schedule import Schedule
 from .host.texts import TextMemory
 from .host.transformers import Family, family_of, has_lora, patch_model, with_entities
+from .loaders import listed_files
 from .types import CATEGORY, FRACTION, RegionsType, also_found_as
 
 NO_LORA = "no LoRA found: put EliGen's into models/loras"
@@ -184,7 +185,7 @@ class LoadEliGenLoRA(io.ComfyNode):
                 io.Model.Input("model", tooltip="FLUX.1-dev or Qwen-Image."),
                 io.Combo.Input(
                     "lora_name",
-                    options=folder_paths.get_filename_list("loras") or [NO_LORA],
+                    options=listed_files("loras") or [NO_LORA],
                     tooltip="A file from models/loras.",
                 ),
                 io.Float.Input(

@@ -16,6 +16,8 @@ from ..deig_core.deig.adapter import load_adapter
 from ..deig_core.deig.refiner import Refiner
 from ..deig_core.deig.text_encoder import explain_missing, find_encoders, load_encoder, pick_dtype
 from ..deig_core.files.checkpoint import INSTANCE_DIFFUSION, open_adapter
+from ..deig_core.files.encoder_files import walk_folder, warn_once
+from ..deig_core.files.windows import shown, shown_list
 from ..deig_core.instance_diffusion.adapter import load_instance_diffusion
 from .types import (
     CATEGORY,
@@ -64,11 +66,12 @@ def _make_folder(folder: Path) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        # Not by Path, whose questions raise where a folder above may not be entered or the name is too long.
         what = (
-            f"it is a link to {os.readlink(folder)}, which is not there"
-            if folder.is_symlink() and not folder.exists()
+            f"it is a link to {os.path.realpath(folder)}, which is not there"
+            if os.path.islink(folder) and not os.path.exists(folder)
             else "there is a file of that name"
-            if folder.is_file()
+            if os.path.isfile(folder)
             else error.strerror
         )
         return (
@@ -76,6 +79,32 @@ def _make_folder(folder: Path) -> str:
             "alone until that is mended."
         )
     return ""
+
+
+def listed_files(kind: str) -> list[str]:
+    """Return the names of the files that the host has of a kind of model.
+
+    The host's own list fails as a whole where one folder may not be entered or is gone; what else there is is listed
+    then, and a warning says what is left out.
+    """
+    try:
+        return folder_paths.get_filename_list(kind)
+    except Exception as error:
+        log.debug("The host cannot list its files of %s.", kind, exc_info=error)
+    folders, extensions = folder_paths.folder_names_and_paths.get(kind, ([], set()))
+    names = set()
+    for root in folders:
+        try:
+            for path, inner, files in walk_folder(Path(root), lambda words: _leave_out(kind, words)):
+                inner[:] = [name for name in inner if name != ".git"]
+                names |= {str(path.relative_to(root) / name) for name in files}
+        except Exception as error:
+            _leave_out(kind, f"{root} ({type(error).__name__}: {error})")
+    return sorted(folder_paths.filter_files_extensions(names, extensions))
+
+
+def _leave_out(kind: str, words: str):
+    warn_once(f"Left out of the list of files in models/{kind}: {words}")
 
 
 def encoder_folders() -> list[Path]:
@@ -110,7 +139,7 @@ class LoadAdapter(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "adapter_name",
-                    options=folder_paths.get_filename_list(ADAPTER_FOLDER) or [NO_ADAPTER],
+                    options=listed_files(ADAPTER_FOLDER) or [NO_ADAPTER],
                     tooltip="A file from models/deig. Of DEIG's model.pth only the adapter's part is read (about 600 "
                     "MB of 4.6 GB), as of instancediffusion_sd15.pth (about 740 MB of 13.6 GB, in 16 bit). Of "
                     "InstanceDiffusion's split files (fusers, position_net, scaleu) choose any one, the others are "
@@ -205,8 +234,8 @@ class LoadTextEncoder(io.ComfyNode):
             raise ValueError(explain_missing(folders))
         if encoder_name not in found:
             raise ValueError(
-                f"The text encoder '{encoder_name}' is not there (any more). Found are: {', '.join(found)}. Press R to "
-                "refresh the list and choose one of them."
+                f"The text encoder {shown(encoder_name)} is not there (any more). Found are: {shown_list(found, 20)}. "
+                "Press R to refresh the list and choose one of them."
             )
         on_cpu = device == "cpu"
         load_device = torch.device("cpu") if on_cpu else comfy.model_management.text_encoder_device()

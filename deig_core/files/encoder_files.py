@@ -57,10 +57,37 @@ def find_encoders(folders: Sequence[Path]) -> dict[str, EncoderFiles]:
     """
     found: dict[str, EncoderFiles] = {}
     for folder in folders:
-        for path in _encoders_in(Path(folder)):
-            name = _shown_name(Path(folder), path)
-            found.setdefault(name, EncoderFiles(name, path))
+        try:
+            for path in _encoders_in(Path(folder)):
+                name = _shown_name(Path(folder), path)
+                found.setdefault(name, EncoderFiles(name, path))
+        except Exception as error:
+            _leave_out(f"{folder} ({type(error).__name__}: {error})")
     return found
+
+
+def walk_folder(
+    root: Path, passed_over: Callable[[str], None]
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk a folder and what is linked into it as `os.walk` does, past what cannot be entered.
+
+    Args:
+        passed_over: told of each folder that cannot be read, in words. One that is not there is none.
+    """
+
+    def failed(error: OSError):
+        if not isinstance(error, FileNotFoundError):
+            passed_over(f"{error.filename} cannot be read ({error.strerror})")
+
+    for here, folders, files in os.walk(root, followlinks=True, onerror=failed):
+        try:
+            os.stat(os.path.join(here, "."))
+        except OSError as error:
+            # Its names may be read and nothing else of them.
+            passed_over(f"{here} cannot be entered ({error.strerror})")
+            folders.clear()
+        else:
+            yield Path(here), folders, files
 
 
 def explain_missing(folders: Sequence[Path]) -> str:
@@ -110,8 +137,7 @@ def read_config(path: Path) -> dict:
 
 
 def _encoders_in(root: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(root, followlinks=True):
-        path = Path(here)
+    for path, folders, files in walk_folder(root, _leave_out):
         depth = len(path.relative_to(root).parts)
         folders[:] = _in_order(path, folders) if depth < _DEPTH else []
         is_encoder = "config.json" in files and _readable(_has_t5_config, path)
@@ -127,18 +153,18 @@ def _encoders_in(root: Path) -> Iterator[Path]:
 
 def _in_order(path: Path, folders: Iterable[str]) -> list[str]:
     """Folders by name; of the snapshots in a Hugging Face cache, the newest first, since they share a name."""
-    kept = sorted(name for name in folders if not name.startswith(".") and not _leads_back(path / name))
+    kept = sorted(
+        name for name in folders if not name.startswith(".") and _readable(_leads_onward, path / name)
+    )
     if path.name == "snapshots":
         kept.sort(key=lambda name: _time_of(path / name), reverse=True)
     return kept
 
 
-def _leads_back(folder: Path) -> bool:
-    """Tell whether a folder is a link to one that it lies in."""
-    return folder.is_symlink() and Path(os.path.realpath(folder)) in (
-        (here := Path(os.path.realpath(folder.parent))),
-        *here.parents,
-    )
+def _leads_onward(folder: Path) -> bool:
+    """Tell whether a folder is none that lies in itself, by a link to one that it lies in."""
+    here = Path(os.path.realpath(folder.parent))
+    return not folder.is_symlink() or Path(os.path.realpath(folder)) not in (here, *here.parents)
 
 
 def _time_of(folder: Path) -> float:
@@ -184,12 +210,17 @@ def _readable(test: Callable[[Path], object], path: Path) -> bool:
         # Any error: the list is asked for while the pack loads, and whatever lies in a folder may be rubbish of a
         # kind that nobody thought of. It must cost that entry alone.
         words = str(error) if isinstance(error, ValueError) else f"{path} ({type(error).__name__}: {error})"
-        _warn_once(f"Left out of the list of text encoders: {words}")
+        _leave_out(words)
         return False
 
 
+def _leave_out(words: str):
+    warn_once(f"Left out of the list of text encoders: {words}")
+
+
 @lru_cache(maxsize=256)
-def _warn_once(message: str):
+def warn_once(message: str):
+    """Warn, unless the same was said before."""
     # The host asks for the list again and again. Names of files may have bytes that no console can show.
     log.warning("%s", message.encode("utf-8", "backslashreplace").decode())
 

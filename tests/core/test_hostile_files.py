@@ -38,6 +38,7 @@ from deig_pack.tests.core.test_text_encoder import (
 )
 from deig_pack.tests.effort import examples
 from deig_pack.tests.rubbish import fill_with_rubbish
+from deig_pack.tests.unprivileged import unprivileged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -347,6 +348,21 @@ def test_of_rubbish_nothing_is_listed_and_everything_is_named(tmp_path, tokenize
         assert any(str(folder / name) in message for message in caplog.messages), name
     for message in caplog.messages:
         message.encode()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o000], ids=oct)
+def test_a_folder_that_may_not_be_entered_costs_itself_alone(mode, caplog):
+    """Of one that may be read and not entered the names of folders are seen, and nothing else."""
+    state, t5 = encoder_state(small_t5()), small_t5()
+    with unprivileged() as folder:
+        (folder / "locked" / "inner").mkdir(parents=True)
+        write_config(folder / "good", t5)
+        save_file(state, folder / "single.safetensors")
+        save_file(state, folder / "locked" / "hidden.safetensors")
+        (folder / "locked").chmod(mode)
+        with caplog.at_level(logging.WARNING):
+            assert set(find_encoders([folder])) == {"good", "single.safetensors"}
+        assert f"Left out of the list of text encoders: {folder / 'locked'} cannot be" in caplog.text
 
 
 def test_a_header_that_cannot_be_read_is_not_read_again_and_again(tmp_path, monkeypatch):

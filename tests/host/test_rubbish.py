@@ -10,9 +10,11 @@ from pathlib import Path
 import folder_paths
 import pytest
 from deig_pack.nodes import DeigExtension, loaders
+from deig_pack.nodes.eligen import LoadEliGenLoRA
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder
 from deig_pack.tests import standins
 from deig_pack.tests.rubbish import fill_with_rubbish
+from deig_pack.tests.unprivileged import unprivileged
 
 from demo.server import ComfyServer, install_pack
 
@@ -91,6 +93,62 @@ def test_models_that_cannot_be_written(models, caplog):
         check_loads_and_says_so(caplog, models / "deig", "Read-only file system")
     finally:
         subprocess.run(["umount", models], check=True)
+
+
+@pytest.fixture
+def unprivileged_models(monkeypatch, models):
+    """The same as somebody whom permissions hold off."""
+    with unprivileged() as folder:
+        (folder / "above" / "models").mkdir(parents=True)
+        monkeypatch.setattr(folder_paths, "models_dir", str(folder / "above" / "models"))
+        yield folder / "above" / "models"
+
+
+def test_models_below_a_folder_that_may_not_be_entered(unprivileged_models, caplog):
+    unprivileged_models.parent.chmod(0o600)
+    check_loads_and_says_so(caplog, unprivileged_models / "deig", "Permission denied")
+
+
+def test_models_whose_name_is_too_long(models, monkeypatch, caplog):
+    folder = models / ("x" * 300)
+    monkeypatch.setattr(folder_paths, "models_dir", str(folder))
+    check_loads_and_says_so(caplog, folder / "deig", "name too long")
+
+
+@pytest.mark.parametrize(
+    "kind, node", [("deig", LoadAdapter), ("loras", LoadEliGenLoRA)], ids=["deig", "loras"]
+)
+def test_a_folder_that_may_not_be_entered_costs_itself_alone(
+    unprivileged_models, monkeypatch, kind, node, caplog
+):
+    folder = unprivileged_models / kind
+    (folder / "locked" / "sub").mkdir(parents=True)
+    (folder / "open" / ".git").mkdir(parents=True)
+    for path in (folder / "model.pth", folder / "open" / "other.pth", folder / "open" / ".git" / "x.pth"):
+        path.write_bytes(b"")
+    (folder / "notes.txt").write_bytes(b"")
+    (folder / "locked").chmod(0o644)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(folder)], {".pth"}))
+    with caplog.at_level(logging.WARNING):
+        nodes = asyncio.run(DeigExtension().get_node_list())
+        (options,) = (i.options for i in node.GET_SCHEMA().inputs if i.id in ("adapter_name", "lora_name"))
+        assert options == ["model.pth", os.path.join("open", "other.pth")]
+    assert {node.GET_SCHEMA().node_id for node in nodes} == IDS
+    assert f"{folder / 'locked'} cannot be entered (Permission denied)" in caplog.text
+
+
+def test_a_folder_taken_away_while_running_is_an_empty_one(models, caplog):
+    (models / "elsewhere").mkdir()
+    (models / "deig").symlink_to(models / "elsewhere")
+    asyncio.run(DeigExtension().get_node_list())
+    (models / "elsewhere" / "model.pth").write_bytes(b"")
+    for _ in range(2):
+        assert LoadAdapter.GET_SCHEMA().inputs[0].options == ["model.pth"]  # the second time as remembered
+    shutil.rmtree(models / "elsewhere")
+    assert LoadAdapter.GET_SCHEMA().inputs[0].options == [loaders.NO_ADAPTER]
+    (models / "elsewhere").mkdir()
+    (models / "elsewhere" / "again.pth").write_bytes(b"")
+    assert LoadAdapter.GET_SCHEMA().inputs[0].options == ["again.pth"]
 
 
 def test_rubbish_is_left_out_of_the_list_of_encoders(models, monkeypatch, comfy_host, caplog):

@@ -5,6 +5,7 @@ padding positions too: the released weights were trained that way, so they are k
 """
 
 import logging
+import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from ..files.encoder_files import (
     open_weights,
     read_config,
 )
-from ..files.windows import shown
+from ..files.windows import cut, shown
 
 __all__ = ["EncoderFiles", "TextEncoder", "explain_missing", "find_encoders", "load_encoder", "pick_dtype"]
 
@@ -218,7 +219,7 @@ def load_encoder(
 
 def _checked_config(files: EncoderFiles) -> dict:
     """The folder's config.json, or an empty one for a single file."""
-    if not files.path.exists():
+    if not os.path.exists(files.path):
         raise ValueError(f"There is no text encoder at {files.path}. Refresh the list and choose another.")
     config = read_config(files.path / "config.json") if files.path.is_dir() else {}
     named = [files.name, files.path.name, str(config.get("_name_or_path", ""))]
@@ -247,8 +248,8 @@ def _check_plain(weights: EncoderWeights):
     whole = next((name for name in weights.places if not weights.window(name).dtype.is_floating_point), None)
     if scale or whole:
         raise ValueError(
-            f"{weights.path} is quantised ({scale or whole!r} says so), and its weights mean nothing without their "
-            "scales. Take the same encoder in bf16, fp16, fp32, or plain fp8."
+            f"{weights.path} is quantised ({shown(scale or whole)} says so), and its weights mean nothing without "
+            "their scales. Take the same encoder in bf16, fp16, fp32, or plain fp8."
         )
 
 
@@ -263,8 +264,8 @@ def _sizes(weights: EncoderWeights) -> dict[str, int]:
         found = weights.window(name).shape
         if len(found) != axes or not all(found):
             raise ValueError(
-                f"{weights.path}: {name!r} has the shape {found}, and {axes} sides above 0 were expected. This is no "
-                f"T5 v1.1-style encoder. {_WHAT_TO_GET}"
+                f"{weights.path}: {name!r} has the shape {cut(found)}, and {axes} sides above 0 were expected. This is "
+                f"no T5 v1.1-style encoder. {_WHAT_TO_GET}"
             )
         return found
 
@@ -305,7 +306,7 @@ def _layers(weights: EncoderWeights) -> int:
     if absent is not None or len(found) > _MOST_LAYERS:
         trouble = f"no layer {absent}" if absent is not None else f"more than {_MOST_LAYERS}"
         raise ValueError(
-            f"{weights.path} has tensors of {len(found)} layers, the last of them {max(found)}, and {trouble}. "
+            f"{weights.path} has tensors of {len(found)} layers, the last of them {cut(max(found))}, and {trouble}. "
             f"This is no T5 v1.1-style encoder, or not a whole one. {_WHAT_TO_GET}"
         )
     return len(found)
@@ -358,7 +359,7 @@ def _check_complete(weights: EncoderWeights, t5: nn.Module):
     for name, shape in shapes.items():
         if weights.window(name).shape != shape:
             raise ValueError(
-                f"{weights.path}: {name!r} has the shape {weights.window(name).shape}, but the other tensors make "
+                f"{weights.path}: {name!r} has the shape {cut(weights.window(name).shape)}, but the other tensors make "
                 f"it {shape}. This is no T5 v1.1-style encoder. {_WHAT_TO_GET}"
             )
 
@@ -425,8 +426,8 @@ def _load_tokenizer(path: Path, fallback: Path | None, rows: int) -> Tokenizer:
         ) from error
     if not end or max(end) >= rows:
         raise ValueError(
-            f"The tokenizer in {folder} makes {end} of an empty phrase, where T5's makes the number of its end, below "
-            f"{rows} in {path}. {_WHAT_TO_GET}"
+            f"The tokenizer in {folder} makes {cut(end)} of an empty phrase, where T5's makes the number of its end, "
+            f"below {rows} in {path}. {_WHAT_TO_GET}"
         )
     # T5 rounds its table of 32100 tokens up to 32128; mT5's and UMT5's are seven times that.
     if len(tokenizer) > rows or (not own and rows > 2 * len(tokenizer)):
@@ -442,6 +443,6 @@ def _check_tokenizer_class(folder: Path):
     kind = read_config(settings).get("tokenizer_class") if settings.is_file() else None
     if isinstance(kind, str) and not kind.startswith(("T5", "PreTrainedTokenizer", "TokenizersBackend")):
         raise ValueError(
-            f"{folder} has a {kind}, not T5's tokenizer; Pile-T5, for example, has T5's shapes and the tokenizer of "
-            f"Llama. {_WHAT_TO_GET}"
+            f"{folder} has a {shown(kind)}, not T5's tokenizer; Pile-T5, for example, has T5's shapes and the "
+            f"tokenizer of Llama. {_WHAT_TO_GET}"
         )

@@ -21,6 +21,7 @@ import torch
 
 from .checkpoint import ADAPTER_KEY, DTYPES, in_dtype, write_tensors
 from .tensor_files import TensorFile, cast_of, open_tensors
+from .windows import shown_list
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 PARTS = {"UNet": UNET, "VAE": VAE}
@@ -73,9 +74,9 @@ def open_base(path: str | Path) -> BaseSource:
         if name.startswith(_UNET_NAMES) and not ADAPTER_KEY.fullmatch(name)
     }
     if not places:
-        some = ", ".join(list(file.entries)[:3]) or "none"
+        some = shown_list(file.entries, 3) or "none"
         raise ValueError(
-            f"{file.path} has no UNet of Stable Diffusion in it, but {len(file.entries)} other tensors ({some} ...). "
+            f"{file.path} has no UNet of Stable Diffusion in it, but {len(file.entries)} other tensors ({some}). "
             "Take DEIG's released model.pth, which has it beside the adapter, or an ordinary Stable Diffusion 1.x "
             "checkpoint in the original layout of names (not the folders of diffusers)."
         )

@@ -21,6 +21,7 @@ import torch
 
 from .split_files import split_adapter
 from .tensor_files import TensorFile, open_tensors, read_state_dict, write_safetensors
+from .windows import shown, shown_list
 
 __all__ = ["AdapterSource", "open_adapter", "read_adapter", "read_state_dict", "write_adapter"]
 
@@ -118,7 +119,8 @@ def _adapter_names(file: TensorFile) -> dict[str, str]:
         raise ValueError(_no_adapter(file))
     if len(found) > 1:
         raise ValueError(
-            f"{file.path} holds more than one adapter, under the prefixes {sorted(found)}. Keep one of them."
+            f"{file.path} holds more than one adapter, under the prefixes "
+            f"{shown_list([shown(prefix) for prefix in sorted(found)])}. Keep one of them."
         )
     return next(iter(found.values()))
 
@@ -155,7 +157,7 @@ def _check_float(file: TensorFile, name: str, key: str):
     dtype = file.window(key).dtype
     if not dtype.is_floating_point:
         raise ValueError(
-            f"{file.path}: the adapter's tensor {name!r} is {dtype}, and floating-point numbers were "
+            f"{file.path}: the adapter's tensor {shown(name)} is {dtype}, and floating-point numbers were "
             f"expected; a quantised adapter cannot be used. {_WHAT_TO_GET}"
         )
 
@@ -165,12 +167,12 @@ def _no_adapter(file: TensorFile) -> str:
         where, foreign = next(iter(file.around.items()))
         return (
             f"{file.path}: {f'the entry {where!r}' if where else 'the file'} is no state dict but asks for "
-            f"{foreign.name!r}. Nothing in the file was run. {_WHAT_TO_GET}"
+            f"{shown(foreign.name)}. Nothing in the file was run. {_WHAT_TO_GET}"
         )
     looks = (words for pattern, words in _LOOKS if any(re.search(pattern, key) for key in file.entries))
     looks = next(looks, None)
-    some = ", ".join(list(file.entries)[:3])
-    seen = f"it looks like {looks}" if looks else f"it has {len(file.entries)} tensors ({some or 'none'} ...)"
+    some = shown_list(file.entries, 3) or "none"
+    seen = f"it looks like {looks}" if looks else f"it has {len(file.entries)} tensors ({some})"
     return f"{file.path} has no adapter of DEIG or InstanceDiffusion in it: {seen}. {_WHAT_TO_GET}"
 
 
@@ -252,7 +254,7 @@ def in_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> torc
     # The extremes of numbers among which one is NaN are NaN.
     if tensor.numel() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
         raise ValueError(
-            f"The tensor {name!r} has numbers that are not finite in {tensor.dtype}. Write bf16 or fp32 "
+            f"The tensor {shown(name)} has numbers that are not finite in {tensor.dtype}. Write bf16 or fp32 "
             "instead; where those fail too, the checkpoint itself is damaged."
         )
     return tensor

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .tensor_files import TensorFile, Window, open_tensors
+from .windows import shown, shown_list
 
 log = logging.getLogger(__name__)
 
@@ -120,10 +121,10 @@ def read_config(path: Path) -> dict:
     Raises:
         ValueError: if it is missing or holds anything else.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         # What is no plain file may never end, or never begin.
         raise ValueError(f"{path} is not there, or no file.")
-    if (size := path.stat().st_size) > _LONGEST_JSON:
+    if (size := os.path.getsize(path)) > _LONGEST_JSON:
         raise ValueError(
             f"{path} has {size} bytes, and at most {_LONGEST_JSON} are read: it is no description of a model."
         )
@@ -325,7 +326,7 @@ def weight_files(folder: Path) -> list[Path]:
         if others:
             raise ValueError(
                 f"{folder} has several files of weights, and none is called {whole.name}: "
-                f"{', '.join(path.name for path in others)}. Keep one of them there."
+                f"{shown_list([path.name for path in others])}. Keep one of them there."
             )
     raise ValueError(
         f"{folder} has a config.json but no weights. Put the model's weights beside it: model.safetensors, its "
@@ -338,13 +339,20 @@ def _indexed(index: Path) -> list[Path]:
     table = read_config(index).get("weight_map")
     if not isinstance(table, dict):
         raise ValueError(f"{index} has no weight_map, so it does not say which part has which tensor.")
-    needed = {part for key, part in table.items() if re.search(r"(^|\.)(shared\.|encoder\.)", key)}
+    own = {key: part for key, part in table.items() if re.search(r"(^|\.)(shared\.|encoder\.)", key)}
+    for key, part in own.items():
+        if not isinstance(part, str):
+            raise ValueError(
+                f"{index} says that the tensor {shown(key)} lies in {shown(part)}, which is no name of a file. "
+                "Download it again."
+            )
     # Only names: an index must not lead out of its folder.
-    paths = [index.parent / Path(str(part)).name for part in sorted(needed, key=str)]
-    absent = [path.name for path in paths if not path.is_file()]
+    paths = [index.parent / Path(part).name for part in sorted(set(own.values()))]
+    # Path.is_file raises where a name is too long.
+    absent = [path.name for path in paths if not os.path.isfile(path)]
     if absent:
         raise ValueError(
-            f"{index.parent} lacks {', '.join(absent)}, which {index.name} says the encoder lies in. Download the "
+            f"{index.parent} lacks {shown_list(absent)}, which {index.name} says the encoder lies in. Download the "
             "missing parts, and check that no name carries the folder's name before it."
         )
     return paths
@@ -355,6 +363,6 @@ def _all_shards(shards: list[Path]) -> list[Path]:
     if len(shards) != total:
         raise ValueError(
             f"{shards[0].parent} has {len(shards)} of {total} parts of the weights "
-            f"({', '.join(path.name for path in shards)}). Download the others."
+            f"({shown_list([path.name for path in shards])}). Download the others."
         )
     return shards

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .tensor_files import TensorFile, open_tensors
+from .windows import shown_list
 
 FOLDERS = ("fuser_models", "positionnet_models", "scaleu_models")
 SUFFIXES = {".ckpt", ".safetensors", ".sft", ".pth", ".pt", ".bin"}
@@ -49,7 +50,7 @@ def split_adapter(file: TensorFile) -> Places | None:
     for name, files in found.items():
         if len(files) == 1:
             continue
-        named = ", ".join(str(other.path) for other in files)
+        named = shown_list([other.path for other in files])
         raise ValueError(
             f"{file.path} holds the {part} of InstanceDiffusion alone. "
             + (
@@ -121,7 +122,7 @@ def _check_order(file: TensorFile, groups: dict[str, dict[str, dict[str, str]]])
     """Blocks are told apart by order alone, so their widths have to rise on the way in and fall on the way out."""
     for section, sign in (("input", 1), ("output", -1)):
         widths = [
-            file.window(names["linear.weight"]).shape[0] if "linear.weight" in names else 0
+            next(iter(file.window(names["linear.weight"]).shape), 0) if "linear.weight" in names else 0
             for names in groups[section].values()
         ]
         if widths != sorted(widths, key=lambda width: sign * width):

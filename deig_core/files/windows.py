@@ -51,7 +51,7 @@ class OpenFile:
 
     def __init__(self, path: Path):
         self.path = path
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path.is_file raises where a name is too long or a folder is locked
             raise ValueError(f"There is no file {path}. Check the name and the folder.")
         try:
             self.file = path.open("rb")

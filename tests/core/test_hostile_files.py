@@ -556,6 +556,71 @@ def check_refused(shapes, changes, load, words: str):
     assert len(str(refused.value)) < 2500 and len(built) < 1000
 
 
+# What a refusal quotes
+
+KEY = "encoder.block.0.layer.0.SelfAttention.q.weight"
+
+
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        ([f"copy{i}.{'x' * 60}.IDE.a" for i in range(3000)], r"prefixes 'copy0\.x.* and 2995 more"),
+        ([f"{c * 480}.IDE.a" for c in "ab"], r"prefixes 'a+\.\.\.', 'b+\.\.\.'\. Keep"),
+        ([f"{c * 490}" for c in "abcde"], r"has 5 tensors \(a+\.\.\., b+\.\.\., c+\.\.\. and 2 more\)"),
+        ([f"line\n{'x' * 490}"], r"has 1 tensors \('line\\nx+\.\.\.'\)"),
+    ],
+    ids=["prefixes", "long_prefixes", "names", "line_break"],
+)
+def test_a_file_without_one_adapter_is_refused_in_few_words(tmp_path, names, words):
+    save_file({name: ones(1) for name in names}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=rf"x\.safetensors .*{words}") as refused:
+        open_adapter(tmp_path / "x.safetensors")
+    assert len(str(refused.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    "table, words",
+    [
+        ({KEY: ["model.safetensors"]}, rf"'{KEY}' lies in \"\['model\.safetensors'\]\", which is no name"),
+        ({KEY: {"a": "x" * 5000}}, r"lies in .*\.\.\..*which is no name"),
+        ({KEY: 7}, "lies in '7', which is no name"),
+        ({KEY: "x" * 300}, r"flan lacks x+\.\.\., which model"),
+        ({KEY: "\0"}, r"flan lacks '\\x00', which model"),
+        ({KEY: "\ud800"}, r"flan lacks '\\ud800', which model"),
+        (
+            {f"encoder.{i}": f"part-{i:05}.safetensors" for i in range(20_000)},
+            r"flan lacks part-00000.* and 19995 more, which",
+        ),
+    ],
+    ids=["list", "dict", "number", "long", "zero", "surrogate", "many"],
+)
+def test_an_index_that_names_no_parts_is_refused_in_few_words(tmp_path, table, words):
+    write_config(tmp_path / "flan", small_t5())
+    index = tmp_path / "flan" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": table}))
+    with pytest.raises(ValueError, match=words) as refused:
+        load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32)
+    assert len(str(refused.value)) < 2000
+    assert "flan" in find_encoders([tmp_path])
+
+
+def test_what_a_folder_says_of_its_tokenizer_is_quoted_in_few_words(tmp_path, tokenizer_folder):
+    write_config(tmp_path / "flan", small_t5())
+    save_file(encoder_state(small_t5()), tmp_path / "flan" / "model.safetensors")
+    add_tokenizer(tmp_path / "flan", tokenizer_folder)
+    settings = {"tokenizer_class": "Llama" * 60_000}
+    (tmp_path / "flan" / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"flan has a 'Llama.*\.\.\.', not T5's") as refused:
+        load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32)
+    assert len(str(refused.value)) < 2000
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"gone/{'x' * 300}/y"])
+def test_a_file_whose_name_is_too_long_is_not_there(tmp_path, name):
+    with pytest.raises(ValueError, match="There is no file"):
+        open_tensors(tmp_path / name)
+
+
 # Bytes at random
 
 

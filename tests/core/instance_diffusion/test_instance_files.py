@@ -132,6 +132,10 @@ def test_blocks_in_another_order_are_refused(tmp_path):
     torch.save(content, paths[0])
     with pytest.raises(ValueError, match=r"another order.*\[1280, 1280, 640, 640, 320, 320\]"):
         open_adapter(paths[1])
+    next(iter(content["input_blocks"].values()))["state"]["linear.weight"] = torch.tensor(1.0)
+    torch.save(content, paths[0])
+    with pytest.raises(ValueError, match=r"another order.*\[0, 1280, 640, 640, 320, 320\]"):
+        open_adapter(paths[1])
 
 
 @pytest.mark.parametrize("missing, words", [(0, "fusers"), (1, "position net"), (2, "ScaleU")])

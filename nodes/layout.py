@@ -1,12 +1,13 @@
 """Nodes that bring regions in, show them and write them out."""
 
 import logging
+import math
 
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..deig_core.regions.draw import draw_regions
+from ..deig_core.regions.draw import MOST_ENLARGED_PIXELS, draw_regions
 from ..deig_core.regions.edges import EDGES
 from ..deig_core.regions.layouts import READABLE, WRITABLE, Layout, read_layout, write_layout
 from ..deig_core.regions.seed import drawn_state, seed_of, shown_text
@@ -258,7 +259,7 @@ class PreviewRegions(io.ComfyNode):
                     "preview",
                     display_name="image",
                     tooltip="The drawing. Small pictures are enlarged to 512 pixels on the shorter side or more, as "
-                    "far as the longer one stays within 8192.",
+                    "far as the longer one stays within 8192 and all pictures together within 4096 x 4096.",
                 )
             ],
         )
@@ -266,8 +267,19 @@ class PreviewRegions(io.ComfyNode):
     @classmethod
     def execute(cls, regions, width, height, image=None):
         grounds = [None] if image is None else [frame.cpu().numpy() for frame in image[..., :3]]
-        drawings = [np.asarray(draw_regions(regions, width, height, ground)) for ground in grounds]
-        return io.NodeOutput(torch.from_numpy(np.stack(drawings)).float() / 255)  # BHWC, 0 to 1
+        drawings = [_drawing(regions, width, height, ground, len(grounds)) for ground in grounds]
+        return io.NodeOutput(torch.from_numpy(np.stack(drawings)).float().div_(255))  # BHWC, 0 to 1
+
+
+def _drawing(regions, width: int, height: int, ground: np.ndarray | None, pictures: int) -> np.ndarray:
+    """Draw one of several pictures, enlarged no further than all of them together may be."""
+    drawn = draw_regions(regions, width, height, ground)
+    own_height, own_width = (height, width) if ground is None else ground.shape[:2]
+    most = math.isqrt(MOST_ENLARGED_PIXELS // (pictures * own_height * own_width))
+    if most < drawn.width // own_width > 1:
+        # Drawn large and made smaller, since numbers and phrases have a least size.
+        drawn = drawn.resize((own_width * max(most, 1), own_height * max(most, 1)))
+    return np.asarray(drawn)
 
 
 NODES = [RegionEditor, RegionsFromText, RegionsToText, PreviewRegions]

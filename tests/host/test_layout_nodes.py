@@ -113,6 +113,28 @@ def test_the_preview_is_an_image_over_what_is_wired(comfy_host):
     assert np.isclose(over.max(), 1)
 
 
+@pytest.mark.parametrize(
+    "shape, side",
+    [
+        ((1, 16, 16), 512),
+        ((64, 16, 16), 512),
+        ((65, 16, 16), 496),
+        ((400, 16, 32), 144),
+        ((200, 300, 300), 300),
+    ],
+    ids=str,
+)
+def test_all_pictures_of_a_batch_are_enlarged_within_one_bound(shape, side):
+    """1000 of 16 x 16, each enlarged to 512, would take 3 GB. What is not enlarged stays as large as it came."""
+    batch = torch.zeros(*shape, 3)
+    batch[-1, ..., 1] = 1
+    (drawn,) = PreviewRegions.execute((CUP,), 512, 512, batch).args
+    count, height, width = shape
+    assert drawn.shape == (count, side, side * width // height, 3)
+    assert not drawn[:-1, 1, 1].any() and drawn[-1, 1, 1].tolist() == [0, 1, 0]
+    assert drawn.shape[:3].numel() <= max(2**24, batch[..., 0].numel())
+
+
 async def asked_of(client, body, **headers):
     reply = await client.post("/deig/read_layout", data=body, headers=headers)
     return reply.status, await reply.json()

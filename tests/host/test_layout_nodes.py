@@ -1,6 +1,7 @@
 """The layout nodes as the host runs them, in this process, and the editor's route to the readers."""
 
 import asyncio
+import collections
 import json
 import threading
 
@@ -140,11 +141,12 @@ async def asked_of(client, body, **headers):
     return reply.status, await reply.json()
 
 
-def with_route(work):
+def with_route(work, *middlewares):
     """Run `await work(client)` against the route in a server of its own."""
 
     async def run():
-        app = web.Application(client_max_size=100 << 20)  # as the host sets it by default
+        # As large as the host has it by default.
+        app = web.Application(client_max_size=100 << 20, middlewares=middlewares)
         app.router.add_post("/deig/read_layout", answer)
         async with TestClient(TestServer(app)) as client:
             return await work(client)
@@ -233,26 +235,39 @@ def test_a_body_of_unknown_length_ends_at_the_limit():
 
 
 def test_one_client_is_read_for_one_at_a_time_and_others_go_on(monkeypatch):
-    """While a layout is read, the loop answers; the same client's next waits until it is done."""
-    at_once, most = [], []
-    go = threading.Event()
+    """While a layout is read, the loop answers, and another client is read for; the same client's next waits."""
+    inside, most, go = collections.Counter(), collections.Counter(), threading.Event()
 
     def slow(body):
-        at_once.append(body)
-        most.append(len(at_once))
+        who = json.loads(body)
+        inside[who] += 1
+        most[who] = max(most[who], inside[who])
         assert go.wait(30)
-        at_once.remove(body)
+        inside[who] -= 1
         return "{}"
 
+    # All connections here come from one address.
+    @web.middleware
+    async def as_from(request, handler):
+        return await handler(request.clone(remote=request.headers["From"]))
+
+    async def ask(client, who):
+        return await asked_of(client, json.dumps(who).encode(), From=who)
+
     async def work(client):
-        asks = [asyncio.ensure_future(asked_of(client, b"{}")) for _ in range(3)]
-        while not at_once:
+        asks = [asyncio.ensure_future(ask(client, who)) for who in ("10.0.0.1", "10.0.0.2") for _ in range(3)]
+        for _ in range(1000):
+            if len(+inside) == 2:
+                break
             await asyncio.sleep(0.01)
+        met = dict(+inside)
         # The loop is free: a request that is refused before it is read is answered meanwhile.
-        assert (await asked_of(client, b"{}", **{"Content-Type": f"{JSON}; charset=klingon"}))[0] == 400
+        refused = await asked_of(
+            client, b"{}", **{"From": "10.0.0.1", "Content-Type": f"{JSON}; charset=klingon"}
+        )
         go.set()
-        return await asyncio.gather(*asks)
+        return met, refused[0], await asyncio.gather(*asks)
 
     monkeypatch.setattr(layout_route, "_read", slow)
-    assert with_route(work) == [(200, {})] * 3
-    assert most == [1, 1, 1]
+    assert with_route(work, as_from) == ({"10.0.0.1": 1, "10.0.0.2": 1}, 400, [(200, {})] * 6)
+    assert most == {"10.0.0.1": 1, "10.0.0.2": 1}

@@ -87,12 +87,13 @@ def test_an_ordinary_checkpoint_is_read_as_it_is(tmp_path):
         assert equal({name: source.read(name) for name in source.places}, ordinary())
 
 
-def test_a_file_that_is_there_is_kept_and_a_number_too_large_is_refused(tmp_path, model_pth):
+@pytest.mark.parametrize("numbers", [[0.0, 1e6], [-1e6, 0.0]], ids=str)
+def test_a_file_that_is_there_is_kept_and_a_number_too_large_is_refused(tmp_path, model_pth, numbers):
     base = tmp_path / "base.safetensors"
     base.write_bytes(b"precious")
     with pytest.raises(ValueError, match="there already; --force"):
         main([str(model_pth), str(base)])
-    large = save(released(autoencoder=vae() | {"encoder.x": torch.tensor([1e6])}), tmp_path / "large.pth")
+    large = save(released(autoencoder=vae() | {"encoder.x": torch.tensor(numbers)}), tmp_path / "large.pth")
     with pytest.raises(ValueError, match=r"'first_stage_model\.encoder\.x'.*not finite in torch\.float16"):
         main([str(large), str(base), "--force", "--dtype", "fp16"])
     assert base.read_bytes() == b"precious"

@@ -551,11 +551,12 @@ def test_any_tensors_are_written_as_safetensors_reads_them(tmp_path, state):
     assert same(load_file(tmp_path / "any.safetensors"), state)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+@pytest.mark.parametrize("numbers", [[0.0, 1e6], [-1e6, 0.0], [0.0, float("nan"), 1.0]], ids=str)
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, numbers):
     target = tmp_path / "deig.safetensors"
     write_adapter({"IDE.x": torch.ones(3)}, target)
     before = target.read_bytes()
-    state = {"IDE.x": torch.ones(3), "IDE.y": torch.tensor([1e6])}
+    state = {"IDE.x": torch.ones(3), "IDE.y": torch.tensor(numbers)}
     with pytest.raises(ValueError, match=r"'IDE\.y'.*not finite in torch\.float16.*bf16"):
         write_adapter(state, target, torch.float16)
     assert target.read_bytes() == before

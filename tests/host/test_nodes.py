@@ -202,6 +202,13 @@ def test_a_mask_that_is_empty_or_full(caplog):
     assert "inverted" in caplog.text
 
 
+def test_an_adapter_that_is_not_whole_is_refused_by_file_and_tensor(comfy_host, adapter, fast_adapter_state):
+    path = comfy_host.base / "models" / "deig" / "scalar.safetensors"
+    save_file(fast_adapter_state | {"IDE.connector.latents": torch.tensor(1.0)}, path)
+    with pytest.raises(ValueError, match=r"deig.scalar\.safetensors is not a whole.*IDE\.connector\.latents"):
+        LoadAdapter.execute("scalar.safetensors", "auto")
+
+
 def test_a_truncated_adapter_is_refused(comfy_host, adapter):
     folder = comfy_host.base / "models" / "deig"
     whole = (folder / "small.safetensors").read_bytes()

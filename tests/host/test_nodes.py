@@ -11,12 +11,13 @@ import folder_paths
 import pytest
 import torch
 from comfy_api.latest import io
+from deig_pack.deig_core.deig.adapter import load_adapter
 from deig_pack.nodes import DeigExtension, loaders
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder
 from deig_pack.nodes.regions import BoxRegion, MaskRegion
 from deig_pack.tests import standins
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, sample
+from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, DenseUNet, difference, sample, second_step
 from safetensors.torch import save_file
 
 ROOT = Path(deig_pack.__file__).parent
@@ -93,10 +94,33 @@ def patched(model, adapter, text_encoder, regions, *settings):
     return ApplyToModel.execute(model, grounding, *(settings or (1.0, 0.0, 1.0, 0.0)))[0]
 
 
-def test_the_whole_chain_paints(fast_model, adapter, text_encoder):
-    model = patched(fast_model, adapter, text_encoder, boxes("a red mug", "a green lamp"))
-    latent = sample(model)
-    assert latent.isfinite().all() and not torch.equal(latent, sample(fast_model))
+def test_the_whole_chain_computes_what_its_files_say(
+    fast_model, adapter, text_encoder, fast_adapter_state, small_t5_folder
+):
+    """From the phrases on by other means: transformers' own T5, torch's modules, every fuser dense."""
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    phrases = ("a red mug", "a green lamp")
+    regions = boxes(*phrases)
+    call = second_step(patched(fast_model, adapter, text_encoder, regions), (16, 16))
+
+    tokenizer = AutoTokenizer.from_pretrained(small_t5_folder)
+    read = tokenizer(list(phrases), padding="max_length", max_length=128, return_tensors="pt")
+    timestep = call["timesteps"][0].expand(len(phrases))
+    with torch.no_grad():
+        text = T5EncoderModel.from_pretrained(small_t5_folder).eval()(**read).last_hidden_state
+        plain = load_adapter(fast_adapter_state)
+        tokens = plain.IDE(text, timestep)
+        objs = plain.position_net(tokens, torch.tensor([region.box for region in regions]))
+    dense = DenseUNet(fast_model.model.diffusion_model, fast_adapter_state)
+    instances = {0: (objs, [region.box for region in regions], [1.0, 1.0]), 1: (objs[:0], [], [])}
+    for row, entry in enumerate(call["entries"]):
+        given = call["x"][row], call["timesteps"][row], call["context"][row]
+        assert difference(call["out"][row], dense(*given, instances[entry])) <= 1e-4
+    # It would tell: phrases the wrong way round lie outside.
+    row = call["entries"].index(0)
+    given = call["x"][row], call["timesteps"][row], call["context"][row]
+    assert difference(call["out"][row], dense(*given, (objs.flip(0), *instances[0][1:]))) > 1e-3
 
 
 def test_only_new_phrases_are_encoded(adapter, text_encoder, fast_model):

@@ -9,13 +9,25 @@ import folder_paths
 import pytest
 import torch
 from deig_pack.deig_core.fusion.instances import ReadPhrases
+from deig_pack.deig_core.instance_diffusion.adapter import load_instance_diffusion
+from deig_pack.deig_core.instance_diffusion.places import places_of
+from deig_pack.deig_core.instance_diffusion.uni_fusion import RELEASED_KINDS
 from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
 from deig_pack.nodes.host.clip import read_phrases
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder, register_adapter_folder
 from deig_pack.nodes.multi_instance import MultiInstanceSampling
 from deig_pack.tests.core.instance_diffusion.test_instance_files import save_split
-from deig_pack.tests.host.test_patch import NEGATIVE, POSITIVE, REGIONS, calls_of, difference, sample
+from deig_pack.tests.host.instance_diffusion.helpers import DenseInstanceDiffusion
+from deig_pack.tests.host.test_patch import (
+    NEGATIVE,
+    POSITIVE,
+    REGIONS,
+    calls_of,
+    difference,
+    sample,
+    second_step,
+)
 from safetensors.torch import save_file
 
 CONFIG = {
@@ -64,13 +76,29 @@ def patched(model, adapter, clip, regions=REGIONS, **options):
     return ApplyToModel.execute(model, grounding, 1.0, 0.0, 1.0, 0.0)[0]
 
 
-def test_the_whole_chain_paints(fast_model, adapter, clip):
-    model = patched(fast_model, adapter, clip)
-    latent = sample(model, size=(8, 8))
-    assert latent.isfinite().all() and difference(sample(fast_model, size=(8, 8)), latent) > 1e-3
+@pytest.mark.parametrize("kinds", ["mask", "point"])
+def test_the_whole_chain_computes_what_its_files_say(fast_model, fast_state, adapter, clip, kinds):
+    """From what CLIP reads on by other means: all 184 tokens written out, every fuser and ScaleU dense."""
+    model = patched(fast_model, adapter, clip, kinds=kinds)
     assert adapter.patcher in model.get_additional_models()
-    boxes_alone = patched(fast_model, adapter, clip, kinds="point")
-    assert difference(sample(boxes_alone, size=(8, 8)), latent) > 1e-4
+    call = second_step(model, (8, 8))
+    net = load_instance_diffusion(fast_state).position_net
+
+    def tokens_of(regions, kinds):
+        pooled = read_phrases(clip, tuple(region.phrase for region in regions)).pooled
+        tokens = net(pooled, places_of(regions, (0.0, 0.0, 1.0, 1.0)), RELEASED_KINDS[kinds])
+        return tokens.objs.repeat_interleave(torch.tensor(tokens.counts), 0)[:, None]
+
+    dense = DenseInstanceDiffusion(fast_model.model.diffusion_model, fast_state)
+    instances = {0: tokens_of(REGIONS, kinds), 1: tokens_of((), kinds)}
+    for row, entry in enumerate(call["entries"]):
+        given = call["x"][row], call["timesteps"][row], call["context"][row]
+        assert difference(call["out"][row], dense(*given, instances[entry])) <= 1e-4
+    # It would tell: other kinds of place lie outside.
+    row = call["entries"].index(0)
+    given = call["x"][row], call["timesteps"][row], call["context"][row]
+    other = tokens_of(REGIONS, "point" if kinds == "mask" else "mask")
+    assert difference(call["out"][row], dense(*given, other)) > 1e-3
 
 
 def test_a_phrases_feature_is_the_one_that_the_model_was_trained_with(clip):

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from functools import cache
 
 import comfy.model_management
 import comfy.sd
@@ -15,6 +14,7 @@ from deig_pack.tests.core.eligen.oracle import dense_attention, dense_bias
 from deig_pack.tests.core.eligen.test_places import drawn
 from deig_pack.tests.host.composition.helpers import run_node
 from deig_pack.tests.host.eligen.models import host_model
+from deig_pack.tests.host.kept import kept
 
 FAMILIES = ("flux", "qwen")
 WIDTH, POOLED = 96, 48  # of the small models' text
@@ -26,7 +26,7 @@ OVERLAPPING = (
 TWO = OVERLAPPING[:2]
 
 
-@cache
+@kept
 def small_clip(family: str, layers: int = 1) -> comfy.sd.CLIP:
     """The host's own CLIP of a family, with its real tokenizers and thin layers of random weights."""
     if family == "flux":
@@ -73,7 +73,7 @@ def small_clip(family: str, layers: int = 1) -> comfy.sd.CLIP:
     return clip
 
 
-@cache
+@kept
 def short_clip(family: str) -> comfy.sd.CLIP:
     """The same with FLUX.1's texts filled up to 24 tokens only, which the dense re-computation takes quicker."""
     clip = small_clip(family).clone()

@@ -2,13 +2,13 @@
 
 import math
 import zlib
-from functools import cache
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models
 import torch
 from deig_pack.deig_core.eligen.lora import ELSEWHERE, IN_DOUBLE_BLOCKS, IN_SINGLE_BLOCKS
+from deig_pack.tests.host.kept import kept
 
 NORMS = {
     "attn.norm_q_a": "img_attn.norm.query_norm",
@@ -84,7 +84,7 @@ def qwen_config(width: int, context: int, layers: int) -> dict:
     }
 
 
-@cache
+@kept
 def host_model(family: str, width: int = 256):
     """The host's ModelPatcher of a transformer, float32.
 

@@ -29,6 +29,8 @@ pytestmark = [
 
 MODELS = Models("v1-5-pruned-emaonly-fp16.safetensors", "model.pth", "small-t5")
 PROMPTS, INTERRUPTS, TURNS = 1000, 100, 20
+# Steps of the runs that are interrupted, and those before which each is: what comes late still finds it running.
+INTERRUPTED_STEPS, LAST_INTERRUPT = 150, 120
 # Prompts before memory is first looked at: by then the text encoder remembers its 256 phrases and, since each takes so
 # many steps, the adapter its 2048 tokens of a phrase at a time.
 WARM_UP, WARM_UP_STEPS = 300, 8
@@ -90,25 +92,31 @@ def test_a_thousand_prompts_leave_memory_as_it_was(comfy_server, comfy_host, tmp
 def test_after_each_interrupt_the_next_run_is_the_same_to_the_bit(comfy_server):
     rng, steps = random.Random(0), 6
     expected = picture_of(comfy_server, graph_of(1, steps, seed=5000))
-    stopped = 0
+    stopped = []
     for number in range(INTERRUPTS):
-        at = rng.randint(1, steps - 1)
+        at, seen = rng.randint(1, LAST_INTERRUPT), []
 
         # The server does not report every step of a fast run.
-        def interrupt(progress, at=at):
-            if progress.node == "KSampler" and progress.step >= at:
-                comfy_server.interrupt()
+        def interrupt(progress, at=at, seen=seen):
+            if progress.node == "KSampler":
+                seen.append(progress.step)
+                if progress.step >= at:
+                    comfy_server.interrupt()
 
         with pytest.raises(ExecutionInterrupted):
-            comfy_server.run(graph_of(1, 200, seed=6000 + number), interrupt)
-        stopped += 1
+            comfy_server.run(graph_of(1, INTERRUPTED_STEPS, seed=6000 + number), interrupt)
+        assert at <= seen[-1] < INTERRUPTED_STEPS
+        stopped.append(seen[-1])
         # Another seed in between, so that this one is sampled and not remembered.
         comfy_server.run(graph_of(1, 1, seed=7000 + number))
         again = []
         picture = picture_of(comfy_server, graph_of(1, steps, seed=5000), on_progress=again.append)
         assert any(progress.node == "KSampler" for progress in again)
         assert picture == expected
-    print(f"{stopped} interrupts, each followed by the same picture")
+    print(
+        f"{len(stopped)} interrupts in steps {min(stopped)} to {max(stopped)} of {INTERRUPTED_STEPS}, each followed "
+        "by the same picture"
+    )
 
 
 def test_two_adapters_by_turns(comfy_server):

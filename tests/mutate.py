@@ -4,13 +4,13 @@
 
 FAULTS.json is a list of {"file": ..., "old": ..., "new": ...}; `old` stands exactly once in the file. A fault that
 changes nothing that anybody could see has a reason under "equivalent" and is not tried. Who draws a list should not
-have read the tests. Each fault is put into a copy of the repository, where tests run until one fails: with a map
-(tests/covering.py makes one) those that run the changed lines, then those that run what is around them; then those
-that import the file, of which those come first that need no host, then those in a real one, then the browser's, and of
-each the nearest. A test that fails without the fault too does not count. Run it in an environment of `run.py test` (its
-Python, with ComfyUI's requirements); a map is read by coverage (tests/requirements-covering.txt). Tests that are
-skipped there notice nothing. With --out an interrupted run goes on where it was: faults that the file has are not
-tried again.
+have read the tests; tests/faults.json was drawn so. Each fault is put into a copy of the repository, where tests run
+until one fails: with a map (tests/covering.py makes one) those that run the changed lines, then those that run what
+is around them; then those that import the file, of which those come first that need no host, then those in a real
+one, then the browser's, and of each the nearest. A test that fails without the fault too does not count. Run it in an
+environment of `run.py test` (its Python, with ComfyUI's requirements); a map is read by coverage
+(tests/requirements-covering.txt). Tests that are skipped there notice nothing. With --out an interrupted run goes on
+where it was: faults that the file has are not tried again.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from ..deig_core.deig.adapter import load_adapter
 from ..deig_core.deig.refiner import Refiner
 from ..deig_core.deig.text_encoder import explain_missing, find_encoders, load_encoder, pick_dtype
 from ..deig_core.files.checkpoint import INSTANCE_DIFFUSION, open_adapter
-from ..deig_core.files.encoder_files import walk_folder, warn_once
+from ..deig_core.files.folders import walk_folder, warn_once
 from ..deig_core.files.windows import shown, shown_list
 from ..deig_core.instance_diffusion.adapter import load_instance_diffusion
 from .types import (

@@ -96,7 +96,7 @@ def load_adapter(
     shapes = Shapes(state_dict, f"{path} is not a whole DEIG adapter", WHAT_TO_GET)
     sizes = read_sizes(shapes)
     # The host's layers may have no weights before they are loaded, so torch's tell what is expected.
-    shapes.check(Adapter(sizes, device="meta").checkpoint_state(), inner=str, outer=str)
+    shapes.check(Adapter(sizes, device="meta").checkpoint_state())
     weights = {inner_name(key): tensor for key, tensor in split_packed_projections(state_dict).items()}
     adapter = Adapter(sizes, operations, device="meta").eval().requires_grad_(False)
     adapter.load_state_dict(weights, assign=True)

@@ -1,7 +1,6 @@
 """Finding text encoders: which folders and files hold a T5, and where its tensors lie."""
 
 import json
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,10 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from .folders import walk_folder, warn_once
 from .tensor_files import TensorFile, Window, open_tensors
 from .windows import shown, shown_list
-
-log = logging.getLogger(__name__)
 
 # models--NAME/snapshots/HASH/text_encoder, the deepest of the layouts in use.
 _DEPTH = 4
@@ -65,30 +63,6 @@ def find_encoders(folders: Sequence[Path]) -> dict[str, EncoderFiles]:
         except Exception as error:
             _leave_out(f"{folder} ({type(error).__name__}: {error})")
     return found
-
-
-def walk_folder(
-    root: Path, passed_over: Callable[[str], None]
-) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk a folder and what is linked into it as `os.walk` does, past what cannot be entered.
-
-    Args:
-        passed_over: told of each folder that cannot be read, in words. One that is not there is none.
-    """
-
-    def failed(error: OSError):
-        if not isinstance(error, FileNotFoundError):
-            passed_over(f"{error.filename} cannot be read ({error.strerror})")
-
-    for here, folders, files in os.walk(root, followlinks=True, onerror=failed):
-        try:
-            os.stat(os.path.join(here, "."))
-        except OSError as error:
-            # Its names may be read and nothing else of them.
-            passed_over(f"{here} cannot be entered ({error.strerror})")
-            folders.clear()
-        else:
-            yield Path(here), folders, files
 
 
 def explain_missing(folders: Sequence[Path]) -> str:
@@ -217,13 +191,6 @@ def _readable(test: Callable[[Path], object], path: Path) -> bool:
 
 def _leave_out(words: str):
     warn_once(f"Left out of the list of text encoders: {words}")
-
-
-@lru_cache(maxsize=256)
-def warn_once(message: str):
-    """Warn, unless the same was said before."""
-    # The host asks for the list again and again. Names of files may have bytes that no console can show.
-    log.warning("%s", message.encode("utf-8", "backslashreplace").decode())
 
 
 def _shown_name(folder: Path, path: Path) -> str:

@@ -67,13 +67,17 @@ class Shapes:
         return len(found)
 
     def check(
-        self, expected: Mapping[str, torch.Tensor], inner: Callable[[str], str], outer: Callable[[str], str]
+        self,
+        expected: Mapping[str, torch.Tensor],
+        inner: Callable[[str], str] = str,
+        outer: Callable[[str], str] = str,
     ):
         """Compare with what the sizes ask for.
 
         Args:
             expected: tensors as they should be, by names of ours.
-            inner: gives our name for one of the file's, and `outer` the file's for one of ours.
+            inner: gives our name for one of the file's, and `outer` the file's for one of ours; without them the
+                names are the same.
 
         Raises:
             ValueError: naming missing, unexpected and misshapen tensors.

@@ -93,10 +93,8 @@ def _refuse_inside(beside: list[str]):
         for bracket in BRACKET.finditer(stretch):
             if bracket[0] in "([{":
                 open_ones.append(stretch[bracket.start() : bracket.start() + 60])
-            elif open_ones and (open_ones[-1][0] == "{") == (
-                bracket[0] == "}"
-            ):  # intervals are written [0, 1)
-                open_ones.pop()
+            elif open_ones and (open_ones[-1][0] == "{") == (bracket[0] == "}"):
+                open_ones.pop()  # [ and ) too: intervals are written [0, 1)
             elif bracket[0] != ")" and index == len(beside) - 1:
                 raise _inside(stretch[max(bracket.start() - 60, 0) : bracket.end()])
         around = [piece for piece in open_ones if piece[0] != "("]

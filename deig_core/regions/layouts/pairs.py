@@ -119,8 +119,11 @@ def _left_over(text: str, found: int, line: int) -> str:
         found: how many pairs stand before it.
         line: which the text begins on.
     """
-    starts = [match.start() for match in (ITEM_BEGINS.search(text),) if match]
-    starts += next(([match.start()] for match in NUMBERS.finditer(text) if in_words.count(match[1]) > 1), [])
+    starts = []
+    if item := ITEM_BEGINS.search(text):
+        starts.append(item.start())
+    if numbers := next((match for match in NUMBERS.finditer(text) if in_words.count(match[1]) > 1), None):
+        starts.append(numbers.start())
     if span := in_words.box_at(text):
         starts.append(max(span[0] - 30, 0))
     if not starts:

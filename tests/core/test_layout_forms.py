@@ -615,6 +615,8 @@ def test_an_image_of_a_coco_file_is_chosen():
             read_layout(text, format, 400, 400)
     mixed = coco([7, "3", "7"], [("3", 100), (7, 200)])
     assert [len(read_layout(mixed, index=index).regions) for index in (0, 1)] == [1, 2]
+    backwards = coco([3, 7, 7], [(7, 200), (3, 100)])  # neither by number nor by what is annotated first
+    assert [len(read_layout(backwards, index=index).regions) for index in (0, 1)] == [2, 1]
     without_images = coco([7, 3], [])
     assert read_layout(without_images, index=1, width=100, height=100).regions[0].box == (0, 0, 0.5, 0.5)
     with pytest.raises(ValueError, match="Layout 1: None of the 2 images has the id of the annotations, 9"):

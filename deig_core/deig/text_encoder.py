@@ -8,7 +8,8 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -374,7 +375,9 @@ class FastTokenizer:
     def __init__(self, folder: Path):
         from tokenizers import Tokenizer
 
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.path = folder / "tokenizer.json"
+        with _panic_is_an_error(self.path):
+            self.tokenizer = Tokenizer.from_file(str(self.path))
         # A file may ask for either; padding and cutting to length happen where phrases are read.
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -383,7 +386,21 @@ class FastTokenizer:
         return max(self.tokenizer.get_vocab().values(), default=-1) + 1
 
     def __call__(self, phrases: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self.tokenizer.encode_batch(phrases)]
+        with _panic_is_an_error(self.path):
+            return [encoding.ids for encoding in self.tokenizer.encode_batch(phrases)]
+
+
+@contextmanager
+def _panic_is_an_error(path: Path) -> Iterator[None]:
+    """tokenizers is written in Rust, whose panics are no Exception: one would end the host's only worker."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(
+            f"{path} breaks the library that reads it ({shown(error, 200)}). Fetch it again."
+        ) from error
 
 
 class SentencePieceTokenizer:

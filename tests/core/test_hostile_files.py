@@ -615,6 +615,21 @@ def test_what_a_folder_says_of_its_tokenizer_is_quoted_in_few_words(tmp_path, to
     assert len(str(refused.value)) < 2000
 
 
+def test_a_tokenizer_that_makes_its_library_panic_is_refused(tmp_path, tokenizer_folder):
+    """A panic of Rust is no Exception: it would pass by whoever catches those, and end the host's worker."""
+    write_config(tmp_path / "flan", small_t5())
+    save_file(encoder_state(small_t5()), tmp_path / "flan" / "model.safetensors")
+    add_tokenizer(tmp_path / "flan", tokenizer_folder)
+    path = tmp_path / "flan" / "tokenizer.json"
+    settings = json.loads(path.read_text())
+    settings["post_processor"]["special_tokens"] = {}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.json breaks the library that reads it .*Fetch it again"
+    ):
+        load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32)
+
+
 @pytest.mark.parametrize("name", ["x" * 300, f"gone/{'x' * 300}/y"])
 def test_a_file_whose_name_is_too_long_is_not_there(tmp_path, name):
     with pytest.raises(ValueError, match="There is no file"):
@@ -701,7 +716,7 @@ KINDS = (
 @pytest.fixture(scope="module")
 def encoder_folder(tmp_path_factory, tokenizer_folder, spiece) -> Path:
     folder = tmp_path_factory.mktemp("encoders") / "flan"
-    t5 = small_t5()
+    t5 = small_t5(num_layers=1)
     write_config(folder, t5)
     write_sharded(folder, encoder_state(t5))
     add_tokenizer(folder, tokenizer_folder)
@@ -709,26 +724,27 @@ def encoder_folder(tmp_path_factory, tokenizer_folder, spiece) -> Path:
     return folder
 
 
+@pytest.fixture
+def own_encoder_folder(kind, encoder_folder, tmp_path) -> Path:
+    """A folder in which a kind of file may be overwritten, and is the one that is read."""
+    folder = shutil.copytree(encoder_folder, tmp_path / "encoders" / "flan")
+    if kind == "spiece.model":
+        (folder / "tokenizer.json").unlink()  # which would be taken first
+    return folder
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@settings(bounded, max_examples=examples(300))
+@settings(bounded, max_examples=examples(2000))
 @given(data=st.data())
-def test_a_mutated_file_of_an_encoder_gives_an_encoder_or_a_refusal_in_words(encoder_folder, kind, data):
+def test_a_mutated_file_of_an_encoder_gives_an_encoder_or_a_refusal_in_words(
+    encoder_folder, own_encoder_folder, kind, data
+):
     """The list never fails; the loader does in words, or what it loads can read."""
-    path = encoder_folder / kind
-    whole = path.read_bytes()
-    aside = encoder_folder / "tokenizer.json"
-    tokenizer = aside.read_bytes()
+    (own_encoder_folder / kind).write_bytes(mutated(data, (encoder_folder / kind).read_bytes()))
+    find_encoders([own_encoder_folder.parent])
     try:
-        if kind == "spiece.model":
-            aside.unlink()  # which would be taken first
-        path.write_bytes(mutated(data, whole))
-        find_encoders([encoder_folder.parent])
-        try:
-            encoder = load_encoder(EncoderFiles("flan", encoder_folder), torch.float32)
-        except ValueError as error:
-            assert str(encoder_folder) in str(error)
-        else:
-            assert encoder.encode(["a red mug"]).shape == (1, 128, encoder.width)
-    finally:
-        aside.write_bytes(tokenizer)
-        path.write_bytes(whole)
+        encoder = load_encoder(EncoderFiles("flan", own_encoder_folder), torch.float32)
+    except ValueError as error:
+        assert str(own_encoder_folder) in str(error)
+    else:
+        assert encoder.encode(["a red mug"]).shape == (1, 128, encoder.width)

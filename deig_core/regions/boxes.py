@@ -18,6 +18,7 @@ from .layouts import fields
 from .region import Mask, Region, Regions
 
 PHRASES = ("labels", "metadata", "lines")
+SIDES = ("x", "y", "width", "height")
 ORDERS = ("as given", "size", "score", "left to right")
 
 
@@ -156,15 +157,17 @@ def _read_one(value: Any, place: str, width: int, height: int) -> FoundBox:
 
 def _read_element(value: dict, place: str, width: int, height: int) -> FoundBox:
     y0, x0, y1, x1 = fields.numbers(value["bbox"], 4, "y0, x0, y1, x1 in thousandths", f"{place}.bbox")
+    fields.refuse_more_boxes(value, place, "bbox")
     box = fields.scaled((x0, y0, x1, y1), width / 1000, height / 1000)
     return FoundBox(place, box, **_described(value, "color_palette", place))
 
 
 def _read_box(value: dict, place: str) -> FoundBox:
-    missing = [name for name in ("x", "y", "width", "height") if name not in value]
+    missing = [name for name in SIDES if name not in value]
     if missing:
         raise ValueError(f"{place} has no {missing[0]}; a box has x, y, width and height, in pixels.")
-    corner = tuple(_number(value[name], f"{place}.{name}") for name in ("x", "y", "width", "height"))
+    corner = tuple(_number(value[name], f"{place}.{name}") for name in SIDES)
+    fields.refuse_more_boxes(value, place, *SIDES)
     x0, y0, x1, y1 = fields.from_corner(corner)
     score = value.get("score")
     metadata = value.get("metadata") or {}

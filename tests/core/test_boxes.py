@@ -182,6 +182,12 @@ def test_masks_that_do_not_fit_are_refused_by_name(masks, told):
         ([CAT | {"score": "sure"}], "box 1.score"),
         ([CAT | {"metadata": "x"}], "box 1.metadata should be an object"),
         ([{key: CAT[key] for key in ("x", "y", "width", "height")}], "box 1 has no label"),
+        ([DOG, CAT | {"box": [1, 2, 3, 4]}], "box 2 holds a box in 'box', which would be lost"),
+        ([CAT | {"parts": [DOG]}], "box 1 holds a box in 'parts', which would be lost"),
+        (
+            [{"bbox": [0, 0, 500, 500], "desc": "a cat"} | DOG],
+            "box 1 holds a box in 'x', which would be lost",
+        ),
     ],
 )
 def test_what_is_no_box_is_refused_by_name(value, told):

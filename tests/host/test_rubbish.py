@@ -1,10 +1,12 @@
 """Whatever lies in the folders of models, or in their place, the pack loads and its nodes are listed."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import folder_paths
@@ -95,18 +97,21 @@ def test_models_that_cannot_be_written(models, caplog):
         subprocess.run(["umount", models], check=True)
 
 
-@pytest.fixture
-def unprivileged_models(monkeypatch, models):
-    """The same as somebody whom permissions hold off."""
+@contextlib.contextmanager
+def unprivileged_models(monkeypatch) -> Iterator[Path]:
+    """A models folder as somebody whom permissions hold off. No fixture: what pytest writes between a test's phases
+    would be held off too."""
     with unprivileged() as folder:
         (folder / "above" / "models").mkdir(parents=True)
         monkeypatch.setattr(folder_paths, "models_dir", str(folder / "above" / "models"))
         yield folder / "above" / "models"
 
 
-def test_models_below_a_folder_that_may_not_be_entered(unprivileged_models, caplog):
-    unprivileged_models.parent.chmod(0o600)
-    check_loads_and_says_so(caplog, unprivileged_models / "deig", "Permission denied")
+@pytest.mark.usefixtures("models")
+def test_models_below_a_folder_that_may_not_be_entered(monkeypatch, caplog):
+    with unprivileged_models(monkeypatch) as models:
+        models.parent.chmod(0o600)
+        check_loads_and_says_so(caplog, models / "deig", "Permission denied")
 
 
 def test_models_whose_name_is_too_long(models, monkeypatch, caplog):
@@ -115,26 +120,32 @@ def test_models_whose_name_is_too_long(models, monkeypatch, caplog):
     check_loads_and_says_so(caplog, folder / "deig", "name too long")
 
 
+@pytest.mark.usefixtures("models")
 @pytest.mark.parametrize(
     "kind, node", [("deig", LoadAdapter), ("loras", LoadEliGenLoRA)], ids=["deig", "loras"]
 )
-def test_a_folder_that_may_not_be_entered_costs_itself_alone(
-    unprivileged_models, monkeypatch, kind, node, caplog
-):
-    folder = unprivileged_models / kind
-    (folder / "locked" / "sub").mkdir(parents=True)
-    (folder / "open" / ".git").mkdir(parents=True)
-    for path in (folder / "model.pth", folder / "open" / "other.pth", folder / "open" / ".git" / "x.pth"):
-        path.write_bytes(b"")
-    (folder / "notes.txt").write_bytes(b"")
-    (folder / "locked").chmod(0o644)
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(folder)], {".pth"}))
-    with caplog.at_level(logging.WARNING):
-        nodes = asyncio.run(DeigExtension().get_node_list())
-        (options,) = (i.options for i in node.GET_SCHEMA().inputs if i.id in ("adapter_name", "lora_name"))
-        assert options == ["model.pth", os.path.join("open", "other.pth")]
-    assert {node.GET_SCHEMA().node_id for node in nodes} == IDS
-    assert f"{folder / 'locked'} cannot be entered (Permission denied)" in caplog.text
+def test_a_folder_that_may_not_be_entered_costs_itself_alone(monkeypatch, kind, node, caplog):
+    with unprivileged_models(monkeypatch) as models:
+        folder = models / kind
+        (folder / "locked" / "sub").mkdir(parents=True)
+        (folder / "open" / ".git").mkdir(parents=True)
+        for path in (
+            folder / "model.pth",
+            folder / "open" / "other.pth",
+            folder / "open" / ".git" / "x.pth",
+        ):
+            path.write_bytes(b"")
+        (folder / "notes.txt").write_bytes(b"")
+        (folder / "locked").chmod(0o644)
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(folder)], {".pth"}))
+        with caplog.at_level(logging.WARNING):
+            nodes = asyncio.run(DeigExtension().get_node_list())
+            (options,) = (
+                i.options for i in node.GET_SCHEMA().inputs if i.id in ("adapter_name", "lora_name")
+            )
+            assert options == ["model.pth", os.path.join("open", "other.pth")]
+        assert {node.GET_SCHEMA().node_id for node in nodes} == IDS
+        assert f"{folder / 'locked'} cannot be entered (Permission denied)" in caplog.text
 
 
 def test_a_folder_taken_away_while_running_is_an_empty_one(models, caplog):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .folders import walk_folder, warn_once
 from .tensor_files import TensorFile, Window, open_tensors
-from .windows import shown, shown_list
+from .windows import cut, shown, shown_list
 
 # models--NAME/snapshots/HASH/text_encoder, the deepest of the layouts in use.
 _DEPTH = 4
@@ -61,7 +61,7 @@ def find_encoders(folders: Sequence[Path]) -> dict[str, EncoderFiles]:
                 name = _shown_name(Path(folder), path)
                 found.setdefault(name, EncoderFiles(name, path))
         except Exception as error:
-            _leave_out(f"{folder} ({type(error).__name__}: {error})")
+            _leave_out(f"{folder} ({type(error).__name__}: {cut(error, 200)})")
     return found
 
 
@@ -105,7 +105,7 @@ def read_config(path: Path) -> dict:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}).") from error
+        raise ValueError(f"{path} cannot be read as JSON ({cut(error, 200)}).") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} should hold a JSON object, but holds a {type(config).__name__}.")
     return config
@@ -184,8 +184,8 @@ def _readable(test: Callable[[Path], object], path: Path) -> bool:
     except Exception as error:
         # Any error: the list is asked for while the pack loads, and whatever lies in a folder may be rubbish of a
         # kind that nobody thought of. It must cost that entry alone.
-        words = str(error) if isinstance(error, ValueError) else f"{path} ({type(error).__name__}: {error})"
-        _leave_out(words)
+        own = isinstance(error, ValueError)
+        _leave_out(str(error) if own else f"{path} ({type(error).__name__}: {cut(error, 200)})")
         return False
 
 

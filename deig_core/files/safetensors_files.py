@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from .pickles import DTYPES, Foreign
-from .windows import DOWNLOAD_AGAIN, LONGEST_NAME, OpenFile, Window, is_shape, shown
+from .windows import DOWNLOAD_AGAIN, LONGEST_NAME, OpenFile, Window, cut, is_shape, shown
 
 SAFETENSORS_DTYPES = {
     "F64": "float64",
@@ -58,7 +58,9 @@ def safetensors_entries(opened: OpenFile) -> dict[str, Window | Foreign]:
     try:
         header = json.loads(opened.read(8, length))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: the header of the safetensors file cannot be read ({error}).") from error
+        raise ValueError(
+            f"{path}: the header of the safetensors file cannot be read ({cut(error, 200)})."
+        ) from error
     if not isinstance(header, dict):
         raise ValueError(f"{path}: the header of the safetensors file is no table of tensors.")
     header.pop("__metadata__", None)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .pickles import Foreign, StorageRef, TensorRef, Walked, walk_pickle
-from .windows import DOWNLOAD_AGAIN, LONGEST_NAME, SAVE_AGAIN, OpenFile, Window
+from .windows import DOWNLOAD_AGAIN, LONGEST_NAME, SAVE_AGAIN, OpenFile, Window, cut
 
 Entries = dict[str, Window | Foreign]
 Around = dict[str, Foreign]
@@ -75,7 +75,9 @@ def zip_entries(opened: OpenFile, part: str | None = None) -> tuple[Entries, Aro
         archive = zipfile.ZipFile(_Stream(opened, _LONGEST_LIST))
         members = {info.filename: info for info in archive.infolist()}
     except _ZIP_ERRORS as error:
-        raise ValueError(f"{path}: the archive cannot be read ({error}). {DOWNLOAD_AGAIN}") from error
+        raise ValueError(
+            f"{path}: the archive cannot be read ({cut(error, 200)}). {DOWNLOAD_AGAIN}"
+        ) from error
     pickle_name = next((name for name in members if re.fullmatch("[^/]+/data[.]pkl", name)), None)
     if pickle_name is None:
         raise ValueError(f"{path} is a zip archive that torch.save did not write: it has no data.pkl in it.")
@@ -167,7 +169,7 @@ def _walk(opened: OpenFile, stream: _Stream) -> Walked:
         return walk_pickle(stream)
     except ValueError as error:
         raise ValueError(
-            f"{opened.path}: the pickle in it cannot be read ({error}). {DOWNLOAD_AGAIN}"
+            f"{opened.path}: the pickle in it cannot be read ({cut(error, 200)}). {DOWNLOAD_AGAIN}"
         ) from error
 
 

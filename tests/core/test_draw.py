@@ -57,6 +57,16 @@ def test_marks_are_the_tokens_of_the_coarsest_grid():
     assert np.array_equal(found[~hidden], expected[~hidden])
 
 
+def test_each_region_has_its_own_spot_in_a_cell():
+    """Five have a row of four and one below; all see the same cells, so that all marks are there."""
+    box = (600 / 1024, 700 / 1024, 700 / 1024, 800 / 1024)
+    picture = draw_regions((Region("a cup", box),) * 5, 1024, 1024)
+    for index in range(5):
+        found = marks(picture, index, 16, 16)
+        assert (found[9:15, 7:9] == "ring").all() and (found[13:15, 9:13] == "ring").all(), index
+        assert (found[:8] == "").all()
+
+
 def test_marks_of_a_wide_picture_are_those_of_its_own_tokens():
     region = Region("a cup", (400 / 1536, 0.7, 500 / 1536, 0.9))
     expected = np.full((8, 24), "", dtype="<U4")

@@ -35,7 +35,7 @@ def test_small_pictures_are_enlarged_as_in_the_preview():
     assert draw_heat(spot(), 0, REGION, 128, 128).size == (512, 512)
 
 
-@pytest.mark.parametrize("count, columns, rows", [(1, 1, 1), (3, 2, 2), (4, 2, 2), (16, 4, 4)])
+@pytest.mark.parametrize("count, columns, rows", [(1, 1, 1), (2, 2, 1), (4, 2, 2), (5, 3, 2), (16, 4, 4)])
 def test_a_tile_for_each(count, columns, rows):
     weights = np.zeros((count, 16, 16), np.float32)
     weights[-1] = 1

@@ -140,6 +140,28 @@ def test_a_storage_described_twice_with_different_sizes_is_refused(tmp_path):
     assert torch.equal(everything(path)["IDE.b"], torch.zeros(4))
 
 
+@pytest.mark.parametrize(
+    "size, stride, offset, fits",
+    [(4, 1, 0, True), (5, 1, 0, False), (2, 3, 0, True), (2, 4, 0, False), (3, 1, 1, True), (4, 1, 1, False)],
+)
+def test_a_tensor_ends_within_its_storage(tmp_path, size, stride, offset, fits):
+    """The number behind it is another tensor's, or none's."""
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(%sI%d\n(I%d\nt(I%d\ntI00\nNtR" % (
+        storage(4),
+        offset,
+        size,
+        stride,
+    )
+    path = tmp_path / "model.pth"
+    numbers = struct.pack("<Q4f", 4, 0, 1, 2, 3)
+    path.write_bytes(legacy(b"\x80\x02}(S'IDE.a'\n" + tensor + b"u.", ["0"], numbers + bytes(100)))
+    if fits:
+        assert torch.equal(everything(path)["IDE.a"], torch.arange(4.0)[offset::stride][:size])
+    else:
+        with pytest.raises(ValueError, match=r"model\.pth.*IDE\.a"):
+            everything(path)
+
+
 def write_header(path: Path, entries: dict, numbers: int = 64):
     text = json.dumps(entries).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(numbers))
@@ -185,6 +207,17 @@ def test_a_shape_that_torch_cannot_have_is_refused(tmp_path, shape):
     write_header(tmp_path / "x.safetensors", {"IDE.a": entry(0, 0, shape)})
     with pytest.raises(ValueError, match=r"x\.safetensors.*'IDE\.a'"):
         everything(tmp_path / "x.safetensors")
+
+
+def test_a_line_of_a_pickle_is_not_quoted_whole(tmp_path):
+    path = tmp_path / "model.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02F" + b"1x" * 5000 + b"\n.")
+    with pytest.raises(
+        ValueError, match=r"model\.pth: the pickle in it cannot be read \(.*\.\.\.\)"
+    ) as refused:
+        open_tensors(path)
+    assert len(str(refused.value)) < 500 + len(str(path))
 
 
 def test_a_list_of_an_archives_members_longer_than_any_is_refused(tmp_path):

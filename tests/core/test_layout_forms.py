@@ -207,6 +207,7 @@ PAIRS = {
     "no brackets": '("a hat", 16, 16, 32, 64), ("a dog", 16 16 32 64)',
     "a colon": '("a hat": [16, 16, 32, 64]), ["a dog": 16, 16, 32, 64]',
     "a line break": '("a hat\n   of straw", [16, 16,\n 32, 64]),\n("a dog",\n [16, 16, 32, 64])',
+    "a backslash": r'("a cap with \o/ on it", [16, 16, 32, 64]), ("a dog", [16, 16, 32, 64])',
     "quotes inside": '("a "very" big hat", [16, 16, 32, 64]), ("a \\"dog\\"", [16, 16, 32, 64])',
     "brackets inside": "(\"a smile :)\", [16, 16, 32, 64]), ('a hat ('new')', [16, 16, 32, 64])",
     "numbers inside": '("a plate AB 12 34", [16, 16, 32, 64]), ("1, 2 or 3 cups", [16, 16, 32, 64])',
@@ -219,6 +220,7 @@ READ = {
     "other quotes": ["a hat", "a dog", "a cat"],
     "no quotes": ["a big, brown hat", "a dog (small)"],
     "a line break": ["a hat of straw", "a dog"],
+    "a backslash": [r"a cap with \o/ on it", "a dog"],
     "quotes inside": ['a "very" big hat', 'a "dog"'],
     "brackets inside": ["a smile :)", "a hat ('new')"],
     "numbers inside": ["a plate AB 12 34", "1, 2 or 3 cups"],
@@ -453,6 +455,13 @@ def test_a_second_box_in_an_entry_is_refused(form, more):
     data = {"objects": data} if isinstance(data, list) else data
     with pytest.raises(ValueError):
         read_layout(json.dumps(data | MORE_BOXES[more]), format, 128, 128)
+
+
+def test_two_boxes_of_an_entry_are_named_both():
+    """Neither is more the box than the other, so that neither is called the one that would be lost."""
+    entry = {"label": "a", "bbox": [100, 100, 200, 200], "box": [100, 100, 200, 300]}
+    with pytest.raises(ValueError, match=r"item\[0\] has bbox and box\. Keep the one that holds"):
+        read_layout(json.dumps([entry]))
 
 
 @pytest.mark.parametrize("more", NO_MORE_BOXES)
@@ -1006,6 +1015,7 @@ def test_boxes_a_little_beyond_any_edge_end_at_it(edge, beyond, taken):
     text = json.dumps({"segment": [{"label": "a", "bbox": box}]})
     if taken:
         assert read_layout(text).regions[0].box == (0, 0, 1, 1)
+        assert not read_layout(text, edges="clip").report, "nothing worth telling was cut"
     else:
         with pytest.raises(ValueError, match="outside the image"):
             read_layout(text)

@@ -2,13 +2,13 @@
 
 import comfy.lora
 import comfy.lora_convert
-import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io
 
 from ..deig_core.eligen.entities import Entities
 from ..deig_core.eligen.lora import host_names
+from ..deig_core.files.tensor_files import read_state_dict
 from ..deig_core.fusion.schedule import Schedule
 from .host.texts import TextMemory
 from .host.transformers import Family, family_of, has_lora, patch_model, with_entities
@@ -210,7 +210,8 @@ class LoadEliGenLoRA(io.ComfyNode):
         if strength_model == 0:
             return io.NodeOutput(model)
         path = folder_paths.get_full_path_or_raise("loras", lora_name)
-        state = comfy.utils.load_torch_file(path, safe_load=True)
+        # Not the host's reader: it maps the file, and one that is replaced meanwhile would end the process.
+        state = read_state_dict(path, lambda name: True)
         return io.NodeOutput(with_lora(model, state, strength_model, f"'{lora_name}'", family))
 
 

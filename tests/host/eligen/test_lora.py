@@ -160,6 +160,23 @@ def test_a_lora_that_fits_in_part_is_refused(tmp_path):
         load_here("flux", state, tmp_path)
 
 
+def test_a_lora_cut_short_is_refused_in_words(tmp_path):
+    save_file(lora_state("flux", "diffusion_model."), tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
+    folder_paths.add_model_folder_path("loras", str(tmp_path))
+    with pytest.raises(ValueError, match=r"cut\.safetensors.*cut short.*fetch the file again"):
+        LoadEliGenLoRA.execute(host_model("flux"), "cut.safetensors", 1.0)
+
+
+def test_a_lora_that_torch_saved(tmp_path):
+    state = lora_state("qwen", "")
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "saved.pt")
+    folder_paths.add_model_folder_path("loras", str(tmp_path))
+    (loaded,) = LoadEliGenLoRA.execute(host_model("qwen"), "saved.pt", 1.0).result
+    assert same_patches(loaded, load_with_host("qwen", state))
+
+
 def test_names_of_others_stay():
     assert host_name("transformer_blocks.0.attn.to_q.lora_A.default.weight") is None
     assert host_name("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight") is None

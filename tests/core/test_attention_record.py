@@ -370,7 +370,9 @@ def test_masks_are_scaled_as_asked():
     assert torch.allclose(together * raw.max(), raw, atol=1e-6)
     tokens = masks(SCALES[2], by_token=True)
     assert tokens.shape == (2, TOKENS, 8, 8) and torch.allclose(tokens.sum(1, keepdim=True), raw, atol=1e-6)
-    assert torch.allclose(masks(SCALES[0], by_token=True).amax((2, 3)), torch.ones(2, TOKENS)), "every token's own"
+    assert torch.allclose(masks(SCALES[0], by_token=True).amax((2, 3)), torch.ones(2, TOKENS)), (
+        "every token's own"
+    )
     (second,) = attention_masks(record, 0, (1,), False, SCALES[0], (16, 24))
     assert second.shape == (1, 16, 24) and second.max() == 1
 

@@ -48,6 +48,24 @@ def test_tokens_are_those_of_the_ide(refiner):
     assert refiner.evaluated == 2  # the same phrase twice is extracted once
 
 
+@pytest.mark.parametrize("known", [(0,), (2,), (3, 1), (0, 1, 2, 3)])
+@pytest.mark.parametrize("asked", [(0, 1, 2, 3), (3, 0, 2), (1, 1, 0), (2, 3, 2, 0)])
+def test_a_phrase_has_its_own_tokens_whatever_is_remembered(refiner, known, asked):
+    everything = encoded("a", "b", "c", "d")
+
+    def text_of(numbers):
+        chosen = list(numbers)
+        return EncodedText(tuple(everything.phrases[i] for i in chosen), everything.features[chosen], "t5")
+
+    refiner.tokens(text_of(known), 500, CPU, FLOAT)
+    tokens = refiner.tokens(text_of(asked), 500, CPU, FLOAT)
+    with torch.no_grad():
+        expected = refiner.adapter.IDE(everything.features, torch.full((4,), 500))
+    assert torch.pdist(expected.flatten(1)).min() > 0.01, "phrases differ far more than rounding"
+    assert torch.allclose(tokens, expected[list(asked)], atol=1e-6)
+    assert refiner.evaluated == len({*known, *asked})
+
+
 def test_tokens_are_remembered_for_each_phrase_and_timestep(refiner):
     text = encoded("a", "b", "c")
     first = refiner.tokens(text, 500, CPU, FLOAT)

@@ -77,6 +77,17 @@ def test_a_description_is_kept_by_its_crop_and_question(picture):
     assert run(clip, picture, (CAT,), seed=5)[0][0].phrase == GOOD, "the first try draws nothing"
 
 
+def test_what_one_model_described_is_not_taken_for_anothers(picture):
+    """A LoRA on the language model is the same model with other patches, and sees with other eyes."""
+    clip = Recorded(GOOD, "a drawing of a cat")
+    run(clip, picture, (CAT,))
+    clip.patcher = SimpleNamespace(patches_uuid="with a LoRA")
+    assert run(clip, picture, (CAT,))[0][0].phrase == "a drawing of a cat"
+    clip.patcher = SimpleNamespace(patches_uuid="unpatched")
+    assert run(clip, picture, (CAT,))[0][0].phrase == GOOD
+    assert run(Recorded("a dog, perhaps"), picture, (CAT,))[0][0].phrase == "a dog, perhaps"
+
+
 def test_an_answer_that_was_cut_off_is_asked_for_again_at_length(picture):
     clip = Recorded("a grey cat with a", GOOD)
     assert run(clip, picture, (CAT,), max_length=16)[0][0].phrase == "a grey cat with a"

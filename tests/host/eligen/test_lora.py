@@ -106,6 +106,22 @@ def test_the_released_form_for_qwen_image(tmp_path):
     assert same_patches(load_here("qwen", state, tmp_path), by_host)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_with_its_scale_beside_every_layer(family, tmp_path):
+    """Trainers write an alpha for each layer, by which the rank divides."""
+    ends = (".lora_down.weight", ".lora_up.weight")
+    state = lora_state(family, "lora_unet_", ends)
+    plain = load_here(family, state, tmp_path)
+    state |= {
+        key.removesuffix(ends[0]) + ".alpha": torch.tensor(2.0) for key in state if key.endswith(ends[0])
+    }
+    loaded = load_here(family, state, tmp_path)
+    assert (
+        same_patches(loaded, load_with_host(family, state)) and loaded.patches.keys() == plain.patches.keys()
+    )
+    assert {patches[0][1].weights[2] for patches in loaded.patches.values()} == {2.0}
+
+
 @pytest.mark.parametrize("end", [".default.weight", ".weight"])
 def test_the_training_codes_form_for_flux(end, tmp_path):
     """The host takes nothing of it; 'EliGen Load LoRA' all."""

@@ -651,6 +651,12 @@ def test_an_image_of_a_coco_file_is_chosen():
             r"categories\[1\] has the id 1",
         ),
         ('{"annos": [], "width": 100}', "gives the picture's width, but no height"),
+        ('{"annos": [], "image_height": 100}', "gives the picture's image_height, but no image_width"),
+        (
+            '{"annos": [], "height": 1, "width": 1, "img_height": 1, "img_width": 2}',
+            "two sizes .* by width and by img_",
+        ),
+        ('{"annos": [], "image": {"height": 100, "width": 90}}', "a width and a height within 'image'"),
         ('{"annos": [], "height": 100}', "gives the picture's height, but no width"),
         ('{"objects": [{"label": "a", "bbox": [0, 0, 9, 9]}], "height": 100}', "height, but no width"),
     ],
@@ -699,6 +705,22 @@ def test_a_size_that_is_not_known_is_refused(text, told):
 def test_what_would_be_dropped_is_refused(text, told):
     with pytest.raises(ValueError, match=told):
         read_layout(text)
+
+
+@pytest.mark.parametrize("whose", ["", "image_", "img_", "canvas_"])
+@pytest.mark.parametrize("form", ["instancediffusion", "llm"])
+def test_the_pictures_size_is_read_by_all_its_names(form, whose):
+    key, phrase = ("annos", "caption") if form == "instancediffusion" else ("objects", "label")
+    layout = {
+        f"{whose}width": 1024,
+        f"{whose}height": 2048,
+        key: [{"bbox": [512, 512, 512, 512], phrase: "a cup"}],
+    }
+    read = read_layout(json.dumps(layout))
+    assert read.regions == (Region("a cup", (0.5, 0.25, 1, 0.5)),) and (read.width, read.height) == (
+        1024,
+        2048,
+    )
 
 
 def test_qwens_pixels_are_told_by_numbers_beyond_a_thousand():

@@ -51,6 +51,12 @@ WORDS = frozenset(
 # What annotation files hold beside a box about the same thing.
 NO_BOXES = frozenset(("segmentation", "keypoints", "counts"))
 
+# What width and height of a picture are called.
+SIZE_NAMES = (
+    ("width", "height"),
+    *((f"{whose}_width", f"{whose}_height") for whose in ("image", "img", "canvas")),
+)
+
 SETTINGS = ("strength", "start_percent", "end_percent")
 
 
@@ -119,14 +125,34 @@ def side(holder: dict, key: str, place: str) -> float | None:
 
 
 def picture_size(holder: dict, place: str, width: float, height: float) -> tuple[float, float]:
-    """The size in pixels that the text gives, else the one that the caller gives; half of one is refused."""
-    own_width, own_height = side(holder, "width", place), side(holder, "height", place)
-    if (own_width is None) != (own_height is None):
-        given, lacking = ("width", "height") if own_height is None else ("height", "width")
+    """The size in pixels that the text gives, else the one that the caller gives.
+
+    Raises:
+        ValueError: for half of a size, two sizes that differ, and one in an object of its own: boxes would be scaled by
+            another.
+    """
+    for key, value in holder.items():
+        if isinstance(value, dict) and all(_is_number(value.get(name)) for name in SIZE_NAMES[0]):
+            raise ValueError(
+                f"{place or 'The layout'} has a width and a height within {shown(key)}, where the picture's are not "
+                "read. Put them beside it, or take them away."
+            )
+    found = {}
+    for names in SIZE_NAMES:
+        sides = tuple(side(holder, name, place) for name in names)
+        if (sides[0] is None) != (sides[1] is None):
+            given, lacking = names if sides[1] is None else names[::-1]
+            raise ValueError(
+                f"{place or 'The layout'} gives the picture's {given}, but no {lacking}. Give both, or neither."
+            )
+        if None not in sides:
+            found[sides] = names
+    if len(found) > 1:
+        by = " and by ".join(names[0] for names in found.values())
         raise ValueError(
-            f"{place or 'The layout'} gives the picture's {given}, but no {lacking}. Give both, or neither."
+            f"{place or 'The layout'} gives two sizes of the picture, by {by}. Keep the one that holds."
         )
-    return (width, height) if own_width is None else (own_width, own_height)
+    return next(iter(found), (width, height))
 
 
 def is_given(value: Any) -> bool:

@@ -206,6 +206,16 @@ def test_entries_that_act_at_other_times_do_so(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_entries_of_other_strengths_keep_theirs(family):
+    """The same regions in the same places, and prompts as long: only how strongly they act differs."""
+    model, weak, _ = apply(family, TWO, positive=prompt(family, 1, tokens=12), strength=0.25)
+    full = apply(family, TWO, positive=prompt(family, 9, tokens=12))[1]
+    with calls_of(model) as calls:
+        sample(model, [*weak, *full], prompt(family, 2), cfg=1.0, steps=1)
+    assert sorted(sight_of(call).strengths for call in calls) == [(0.25, 0.25), (1.0, 1.0)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("cropped", [False, True])
 def test_a_tile_that_nobody_speaks_of_is_painted_as_if_it_were_the_whole(family, cropped, caplog):
     model, positive, negative = apply(family, TWO)

@@ -58,6 +58,12 @@ def test_environment_lies_in_the_cache_not_in_the_checkout(run, tmp_path):
     assert run.environment("a test", ["numpy"], make_python).is_relative_to(tmp_path / "cache")
 
 
+def test_other_versions_that_must_fit_are_another_environment(run, monkeypatch):
+    first = run.environment("a test", ["numpy"], make_python)
+    monkeypatch.setattr(run, "CONSTRAINTS", ["numpy==1.26.4"])
+    assert run.environment("a test", ["numpy"], make_python) != first
+
+
 def test_another_python_has_an_environment_of_its_own(run, monkeypatch):
     first = run.environment("a test", ["numpy"], make_python)
     monkeypatch.setattr(sys, "base_prefix", "/elsewhere")

@@ -140,6 +140,8 @@ def test_stroke_and_point(editor):
     close(moon["point"], [0.5, 0.25], 5e-3)
     close(moon["box"], [0.5 - 0.125 * 512 / 768, 0.125, 0.5 + 0.125 * 512 / 768, 0.375], 5e-3)
     assert drawn_mask(editor, 0)[round(0.6 * 128), 64] and drawn_mask(editor, 1, (512, 768))[128, 384]
+    near, far = (np.array(pixel(editor, (0.5, y))) for y in (0.62, 0.72))
+    assert np.abs(near - far).max() > 20, "the stroke is drawn as wide as it reaches, 0.03 to each side"
     editor.screenshot("stroke-and-point")
 
 

@@ -55,7 +55,9 @@ def test_the_workflows_that_the_readme_promises():
 
 
 def test_workflow_is_what_its_api_form_says(name, object_info):
-    assert to_api_form(read_workflow(name), object_info) == read_api_form(name)
+    workflow = read_workflow(name)
+    assert to_api_form(workflow, object_info) == read_api_form(name)
+    assert workflow == read_workflow(name), "what is turned into another form stays as it was"
 
 
 def test_links_join_what_they_name(name, object_info):

@@ -190,6 +190,17 @@ def test_each_latent_finds_its_own_run(patched, monkeypatch):
         recording.of(small_sample(patched, seed=2))
 
 
+def test_a_latent_that_is_changed_in_place_leaves_its_run(patched):
+    """Some nodes work on the latent that they are given, which is the sampler's own."""
+    model, recording = recorded(patched)
+    sampled = small_sample(model)
+    record, as_it_was = recording.of(sampled), sampled.clone()
+    sampled.copy_(torch.randn(sampled.shape, generator=torch.Generator().manual_seed(1)))
+    assert recording.of(as_it_was) is record
+    with pytest.raises(ValueError, match="not made by a run that was recorded"):
+        recording.of(sampled)
+
+
 def test_settings_that_change_nothing_in_the_picture_have_records_of_their_own(patched):
     whole, fine = recorded(patched), recorded(patched, blocks="8")
     samples = [small_sample(model) for model, _ in (whole, fine)]

@@ -219,6 +219,13 @@ def test_a_batch_of_masks_makes_a_region_a_line():
         mask_region(masks, "a red scarf\na blue hat")
 
 
+def test_strength_and_time_are_the_regions():
+    (by_mask,) = MaskRegion.execute(torch.eye(8)[None], "a red scarf", 1.5, 0.25, 0.75)[0]
+    (by_box,) = BoxRegion.execute("a red scarf", 0.1, 0.1, 0.2, 0.2, 1.5, 0.25, 0.75)[0]
+    for region in (by_mask, by_box):
+        assert (region.strength, region.start_percent, region.end_percent) == (1.5, 0.25, 0.75)
+
+
 def test_a_mask_that_is_empty_or_full(caplog):
     with pytest.raises(ValueError, match="mask is empty"):
         mask_region(torch.zeros(1, 8, 8))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from deig_pack.deig_core.fusion.instances import ReadPhrases
 from deig_pack.deig_core.instance_diffusion.adapter import load_instance_diffusion
+from deig_pack.deig_core.instance_diffusion.masked_attention import CHOICES, OFF, image_bias, masked_places
 from deig_pack.deig_core.instance_diffusion.places import places_of
 from deig_pack.deig_core.instance_diffusion.uni_fusion import RELEASED_KINDS
 from deig_pack.deig_core.regions.region import Mask, Region
@@ -101,6 +102,19 @@ def test_the_whole_chain_computes_what_its_files_say(fast_model, fast_state, ada
     assert difference(call["out"][row], dense(*given, other)) > 1e-3
 
 
+@pytest.mark.parametrize("masked", CHOICES)
+def test_attention_is_masked_as_the_node_says(fast_model, adapter, clip, masked):
+    call = second_step(patched(fast_model, adapter, clip, masked=masked), (8, 8))
+    places = masked_places(
+        torch.tensor([region.box for region in REGIONS]), RELEASED_KINDS["mask"], (64, 64), masked
+    )
+    (group,) = (group for group in call["grounding"].groups if group.chosen)
+    found = group.at((64, 64), torch.zeros(1)).image_bias
+    assert (found is None) == (masked == OFF)
+    if found is not None:
+        assert torch.equal(found, image_bias(places))
+
+
 def test_a_phrases_feature_is_the_one_that_the_model_was_trained_with(clip):
     """transformers' pooler_output: the last layer after its norm at the end of the text, not projected."""
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -157,8 +171,10 @@ def test_no_more_is_cut_than_has_to_be(clip, caplog):
 
 def test_a_single_word_that_is_too_long_is_cut_within(clip, caplog):
     with caplog.at_level(logging.WARNING):
-        read_phrases(clip, ("東京の夜" * 60,))
+        read = read_phrases(clip, (word := "東京の夜" * 60,))
     assert "77 tokens" in caplog.text
+    kept = max(count for count in range(len(word)) if len(clip.tokenize(word[:count])["l"]) == 1)
+    assert torch.equal(read.pooled, read_phrases(clip, (word[:kept],)).pooled) and 10 < kept < 70
 
 
 def test_a_clip_of_another_kind_is_refused():

@@ -441,7 +441,7 @@ def _load_tokenizer(path: Path, fallback: Path | None, rows: int) -> Tokenizer:
         raise ValueError(
             f"{folder / name} cannot be read as a tokenizer ({shown(error, 200)}). Fetch it again."
         ) from error
-    if not end or max(end) >= rows:
+    if not end or not all(0 <= token < rows for token in end):
         raise ValueError(
             f"The tokenizer in {folder} makes {cut(end)} of an empty phrase, where T5's makes the number of its end, "
             f"below {rows} in {path}. {_WHAT_TO_GET}"

@@ -663,6 +663,15 @@ def test_a_tokenizer_that_makes_its_library_panic_is_refused(tmp_path, tokenizer
         load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32)
 
 
+def test_a_tokenizer_that_lacks_the_end_is_refused(tmp_path, spiece):
+    write_config(tmp_path / "flan", small_t5())
+    save_file(encoder_state(small_t5()), tmp_path / "flan" / "model.safetensors")
+    whole = (spiece / "spiece.model").read_bytes()
+    (tmp_path / "flan" / "spiece.model").write_bytes(whole.replace(b"</s>", b"</t>", 1))
+    with pytest.raises(ValueError, match=r"tokenizer in .*flan makes \[-1\] of an empty phrase"):
+        load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32)
+
+
 @pytest.mark.parametrize("name", ["x" * 300, f"gone/{'x' * 300}/y"])
 def test_a_file_whose_name_is_too_long_is_not_there(tmp_path, name):
     with pytest.raises(ValueError, match="There is no file"):
@@ -772,12 +781,13 @@ def own_encoder_folder(kind, encoder_folder, tmp_path) -> Path:
 def test_a_mutated_file_of_an_encoder_gives_an_encoder_or_a_refusal_in_words(
     encoder_folder, own_encoder_folder, kind, data
 ):
-    """The list never fails; the loader does in words, or what it loads can read."""
+    """The list never fails; the loader or what it loads does in words, or reads."""
     (own_encoder_folder / kind).write_bytes(mutated(data, (encoder_folder / kind).read_bytes()))
     find_encoders([own_encoder_folder.parent])
     try:
         encoder = load_encoder(EncoderFiles("flan", own_encoder_folder), torch.float32)
+        features = encoder.encode(["a red mug"])
     except ValueError as error:
         assert str(own_encoder_folder) in str(error)
     else:
-        assert encoder.encode(["a red mug"]).shape == (1, 128, encoder.width)
+        assert features.shape == (1, 128, encoder.width)

@@ -109,15 +109,15 @@ def load(editor, name):
 
 
 def test_keys(editor):
-    editor.build(512, 512)
+    editor.build(768, 512)
     editor.drag((0.25, 0.25), (0.5, 0.5))
     editor.type_phrase("one")
     (start,) = (region["box"] for region in editor.regions)
     editor.press("ArrowRight", "ArrowRight", "Shift+ArrowDown")
-    dx, dy = 2 / 512, 8 / 512
+    dx, dy = 2 / 768, 8 / 512
     close(editor.regions[0]["box"], [start[0] + dx, start[1] + dy, start[2] + dx, start[3] + dy], 1e-5)
     editor.press("Control+ArrowLeft", "Control+Shift+ArrowUp")
-    close(editor.regions[0]["box"][2:], [start[2] + dx - 1 / 512, start[3]], 1e-5)
+    close(editor.regions[0]["box"][2:], [start[2] + dx - 1 / 768, start[3]], 1e-5)
     editor.undo()
     editor.undo()
     close(editor.regions[0]["box"][2:], [start[2] + dx, start[3] + dy], 1e-5)

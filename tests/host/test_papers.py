@@ -263,31 +263,35 @@ def test_a_real_server_lists_what_it_has(comfy_server):
 
 
 def test_a_graph_taken_out_of_the_queue_is_noticed(comfy_server, monkeypatch):
+    """And what runs meanwhile, somebody else's, goes on."""
     monkeypatch.setattr("demo.client.LOOK_SECONDS", 0.5)
-    client = ComfyClient(comfy_server.address)
     layout = read_layout('{"regions": [{"phrase": "a", "box": [0, 0, 1, 1]}]}')
     models = ("v1-5-pruned-emaonly-fp16.safetensors", "model.pth", "small-t5")
-    blocking = graph_of("plain", models, Sampling(400, 7.5, "", 256), layout, 1)
-    waiting = graph_of("plain", models, Sampling(2, 7.5, "", 64), layout, 2)
-    first = comfy_server.queue(blocking)
-    outcome = []
+    theirs, ours = ComfyClient(comfy_server.address), ComfyClient(comfy_server.address)
+    ended, started = {}, threading.Event()
 
-    def follow():
+    def follow(client, sampling, seed, on_progress=lambda progress: None):
         try:
-            client.run(waiting)
+            client.run(graph_of("plain", models, sampling, layout, seed), on_progress)
         except ExecutionInterrupted as interrupted:
-            outcome.append(str(interrupted))
+            ended[client] = str(interrupted)
 
-    thread = threading.Thread(target=follow)
-    thread.start()
+    def note(progress):
+        if progress.node == "KSampler" and progress.step:
+            started.set()
+
+    blocking = threading.Thread(target=follow, args=(theirs, Sampling(400, 7.5, "", 256), 1, note))
+    waiting = threading.Thread(target=follow, args=(ours, Sampling(2, 7.5, "", 64), 2))
+    blocking.start()
     try:
-        while client.running is None:
+        assert started.wait(60)
+        waiting.start()
+        while ours.running is None:
             time.sleep(0.05)
-        client.cancel()
-        thread.join(30)
-        assert comfy_server.get("/queue")["queue_running"][0][1] == first, "somebody else's, which goes on"
+        ours.cancel()
+        waiting.join(30)
+        assert "taken out of the queue" in ended[ours] and theirs not in ended
     finally:
-        comfy_server.running = first
-        comfy_server.cancel()
-        comfy_server.running = None
-    assert outcome and "taken out of the queue" in outcome[0]
+        theirs.cancel()
+        blocking.join(30)
+    assert "interrupted at" in ended[theirs]

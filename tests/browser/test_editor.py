@@ -227,6 +227,21 @@ def open_menu(editor, item):
     editor.page.wait_for_timeout(600)
 
 
+def test_the_menus_ends_meet(editor):
+    editor.build(512, 512)
+    editor.click((0.97, 0.03), button="right")
+    words = editor.page.get_by_role("menuitem").all_text_contents()
+    assert len(set(words)) == len(words) > 2
+    focused = []
+    for key in ("ArrowUp", "ArrowUp", "ArrowDown", "ArrowDown", "ArrowDown"):
+        editor.page.keyboard.press(key)
+        focused.append(words.index(editor.page.evaluate("document.activeElement.textContent")))
+    last = len(words) - 1
+    assert focused == [last, last - 1, last, 0, 1]
+    editor.page.keyboard.press("Escape")
+    assert editor.page.get_by_role("menuitem").count() == 0
+
+
 def test_copy_paste_clear(editor):
     editor.build(512, 256)
     draw_two(editor)

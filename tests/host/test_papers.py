@@ -262,13 +262,20 @@ def test_a_real_server_lists_what_it_has(comfy_server):
         usable([comfy_server], odd, SHAPES.sampling, print)
 
 
+def wait_until(condition, seconds=60):
+    latest = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < latest
+        time.sleep(0.05)
+
+
 def test_a_graph_taken_out_of_the_queue_is_noticed(comfy_server, monkeypatch):
     """And what runs meanwhile, somebody else's, goes on."""
     monkeypatch.setattr("demo.client.LOOK_SECONDS", 0.5)
     layout = read_layout('{"regions": [{"phrase": "a", "box": [0, 0, 1, 1]}]}')
     models = ("v1-5-pruned-emaonly-fp16.safetensors", "model.pth", "small-t5")
     theirs, ours = ComfyClient(comfy_server.address), ComfyClient(comfy_server.address)
-    ended, started = {}, threading.Event()
+    ended, steps = {}, []
 
     def follow(client, sampling, seed, on_progress=lambda progress: None):
         try:
@@ -277,20 +284,22 @@ def test_a_graph_taken_out_of_the_queue_is_noticed(comfy_server, monkeypatch):
             ended[client] = str(interrupted)
 
     def note(progress):
-        if progress.node == "KSampler" and progress.step:
-            started.set()
+        if progress.node == "KSampler":
+            steps.append(progress.step)
 
     blocking = threading.Thread(target=follow, args=(theirs, Sampling(400, 7.5, "", 256), 1, note))
     waiting = threading.Thread(target=follow, args=(ours, Sampling(2, 7.5, "", 64), 2))
     blocking.start()
     try:
-        assert started.wait(60)
+        wait_until(lambda: len(steps) > 1)
         waiting.start()
-        while ours.running is None:
-            time.sleep(0.05)
+        wait_until(lambda: ours.running)
         ours.cancel()
         waiting.join(30)
-        assert "taken out of the queue" in ended[ours] and theirs not in ended
+        assert "taken out of the queue" in ended[ours]
+        before = len(steps)
+        wait_until(lambda: len(steps) > before + 2 or theirs in ended)
+        assert theirs not in ended
     finally:
         theirs.cancel()
         blocking.join(30)

@@ -80,6 +80,7 @@ def test_threshold_limit_and_what_the_report_says():
     got = read(boxes, threshold=0.5, limit=2)
     assert [region.phrase for region in got.regions] == ["cat", "fox"]
     assert got.report == "2 regions of 4 boxes; 1 below the threshold; 1 over the limit."
+    assert [region.phrase for region in read(boxes[::-1], limit=2).regions] == ["fox", "cat"], "as they came"
     with pytest.raises(ValueError, match="the surest has 0.9"):
         read(boxes, threshold=0.95)
     unsure = {key: value for key, value in DOG.items() if key != "score"}
@@ -293,6 +294,13 @@ REGIONS = tuple(
 )
 def test_regions_are_chosen_by_number_and_words(choice, indices):
     assert chosen(REGIONS, choice) == indices
+
+
+@pytest.mark.parametrize(
+    "phrase, is_it", [("a bobcat", False), ("a cat-flap", True), ("two cats", False), ("cat", True)]
+)
+def test_words_are_whole(phrase, is_it):
+    assert (0 in chosen((Region(phrase, (0, 0, 1, 1)), *REGIONS), "cat")) == is_it
 
 
 @pytest.mark.parametrize(

@@ -83,5 +83,16 @@ def test_crops(box, margin, expected):
     assert all(abs(a - b) <= 1 for a, b in zip(found, expected, strict=True)), found
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(
+    "box, span", [((0, 0.01), (0, 28)), ((0.99, 1), (372, 400)), ((0.02, 0.03), (0, 28))]
+)
+def test_at_every_edge_a_small_thing_keeps_as_much_around_it(axis, box, span):
+    edges = [0.4, 0.4, 0.6, 0.6]
+    edges[axis], edges[axis + 2] = box
+    found = crop_of(Region("a", tuple(edges)), 400, 400, 0.1)
+    assert (found[axis], found[axis + 2]) == span
+
+
 def test_a_tiny_picture_is_cut_out_whole():
     assert crop_of(Region("a", (0.4, 0.4, 0.5, 0.5)), 16, 12, 0.1) == (0, 0, 16, 12)

@@ -196,9 +196,8 @@ class Trials:
 
     def first_failure(self, place: Path, tests: Sequence[str], seconds: float) -> Verdict:
         """Run tests in a copy until one fails that passes without a fault."""
-        gone: set[str] = set()
         ran = 0
-        while chosen := [test for test in tests if test not in gone and self.may_pass(test)]:
+        while chosen := [test for test in tests if self.may_pass(test)]:
             ended = self.pytest(place, chosen, seconds)
             if passed := re.search(r"\b(\d+) passed", ended.output):
                 ran += int(passed[1])
@@ -212,8 +211,8 @@ class Trials:
                     return Verdict(found[1] if self._passes[found[1]] else "", ran, ended=not known)
             elif "session-timeout" in ended.output:
                 return Verdict("", ran, ended=False)
-            elif missing := re.findall(NOT_THERE, ended.output, re.MULTILINE):
-                gone |= {Path(test).relative_to(place).as_posix() for test in missing}
+            elif (rest := _without(_missing(ended.output, place), chosen)) != chosen:
+                tests = rest
             else:
                 self.expect_tests(chosen)
                 return Verdict(f"pytest, which ends with {ended.code}", ran)
@@ -253,6 +252,16 @@ class Trials:
         return forking.run_pytest(
             [*options, *tests], place, os.environ | variables, max(seconds, 0) + longest, fork=not in_browser
         )
+
+
+def _missing(output: str, place: Path) -> set[str]:
+    return {Path(test).relative_to(place).as_posix() for test in re.findall(NOT_THERE, output, re.MULTILINE)}
+
+
+def _without(missing: set[str], tests: Sequence[str]) -> list[str]:
+    """Leave out tests that are there no more. Of a case that is, pytest names the function: all its cases then."""
+    names = [function if (function := test.partition("[")[0]) in missing else test for test in tests]
+    return [name for name in dict.fromkeys(names) if name not in missing.intersection(tests)]
 
 
 def report(faults: Sequence[Fault], trials: Trials, out: Path | None = None) -> float:

@@ -89,10 +89,17 @@ def test_a_test_that_fails_without_the_fault_too_is_left_out(repository, capsys)
 def test_tests_that_are_not_there_are_passed_over(repository):
     skipped = "import pytest\n\npytest.skip('not here', allow_module_level=True)\n"
     (repository / "tests/test_skipped.py").write_text(skipped)
+    cases = "import pytest\n\n\n@pytest.mark.parametrize('case', [1, 2])\ndef test(case):\n    pass\n"
+    (repository / "tests/test_cases.py").write_text(cases)
     tests = ["tests/test_near.py::gone", "tests/test_skipped.py::test", "tests/test_near.py::test"]
+    tests += [
+        "tests/test_near.py::gone[1]",
+        "tests/test_cases.py::test[1]",
+        "tests/test_cases.py::test[gone]",
+    ]
     with Trials(repository, None) as trials:
         found = trials.first_failure(trials.clean, tests, 60)
-    assert (found.by, found.ran, found.ended) == ("", 1, True)
+    assert (found.by, found.ran, found.ended) == ("", 3, True), "of a case that is gone all others run"
 
 
 def test_a_fault_that_fits_nowhere_is_refused(repository, trials):

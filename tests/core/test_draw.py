@@ -148,6 +148,12 @@ def test_marks_of_a_small_picture_stay_with_their_region(side):
     assert (found[:, -(tokens // 4) :] == "").all(), "far from it nothing is"
 
 
+def test_marks_of_a_low_wide_picture_tell_above_from_below():
+    picture = draw_regions((Region("a cup", (0.5, 0.0, 0.53, 0.2)),), 2048, 256)
+    found = marks(picture, 0, 8, 64)
+    assert "dot" in found[:2] and (found[-2:] == "").all() and (found[:, :16] == "").all()
+
+
 def test_over_an_image():
     ground = np.zeros((300, 700, 3), dtype=np.float32)
     ground[..., 1] = 0.5

@@ -31,6 +31,16 @@ def test_more_heat_is_lighter():
     assert (np.diff(light) > 0).all()
 
 
+@pytest.mark.parametrize("level, cover", [(0.0, 0.0), (0.25, 0.5), (1.0, 1.0)])
+def test_faint_heat_covers_more_than_its_share(level, cover):
+    """Attention falls off steeply: a quarter of the most hides half of the picture below."""
+    black, white = (
+        np.asarray(draw_heat(level * spot(), 0, REGION, 512, 512, np.full_like(GREY, shade)), float)[310, 310]
+        for shade in (0.0, 1.0)
+    )
+    assert (white - black).mean() / (255 * DIMMED) == pytest.approx(1 - cover, abs=0.03)
+
+
 def test_small_pictures_are_enlarged_as_in_the_preview():
     assert draw_heat(spot(), 0, REGION, 128, 128).size == (512, 512)
 

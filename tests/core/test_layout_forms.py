@@ -199,10 +199,18 @@ def test_entries_like_the_canvas_under_another_name_are_not_taken_for_its():
         read_layout('{"objects": [{"desc": "a cup", "bbox": [100, 100, 200, 200]}]}')
 
 
+@pytest.mark.parametrize("name", ["objects", "detections", "elements"])
+def test_geminis_boxes_are_its_own_under_any_name(name):
+    """Thousandths, y before x: read as a language model's four numbers they would lie elsewhere."""
+    text = json.dumps({name: [{"label": "a cup", "box_2d": [100, 200, 300, 600]}]})
+    assert read_layout(text).regions == (Region("a cup", (0.2, 0.1, 0.6, 0.3)),)
+
+
 PAIRS = {
     "an apostrophe": "[('a man's hat', [16, 16, 32, 64]), ('the dogs' bowl', [16, 16, 32, 64])]",
     "curly quotes": "(“a man’s hat”, [16, 16, 32, 64]), (‘a dog’, [16, 16, 32, 64])",
-    "other quotes": "(«a hat», [16, 16, 32, 64]), („a dog“, [16, 16, 32, 64]), (`a cat`, [16, 16, 32, 64])",
+    "other quotes": "(«a hat», [16, 16, 32, 64]), („a dog“, [16, 16, 32, 64]), (`a cat`, [16, 16, 32, 64]), "
+    "(„a cup”, [16, 16, 32, 64])",
     "no quotes": "(a big, brown hat, [16, 16, 32, 64]), [a dog (small), [16, 16, 32, 64]]",
     "no brackets": '("a hat", 16, 16, 32, 64), ("a dog", 16 16 32 64)',
     "a colon": '("a hat": [16, 16, 32, 64]), ["a dog": 16, 16, 32, 64]',
@@ -217,7 +225,7 @@ PAIRS = {
 READ = {
     "an apostrophe": ["a man's hat", "the dogs' bowl"],
     "curly quotes": ["a man’s hat", "a dog"],
-    "other quotes": ["a hat", "a dog", "a cat"],
+    "other quotes": ["a hat", "a dog", "a cat", "a cup"],
     "no quotes": ["a big, brown hat", "a dog (small)"],
     "a line break": ["a hat of straw", "a dog"],
     "a backslash": [r"a cap with \o/ on it", "a dog"],

@@ -299,6 +299,14 @@ def test_other_models_are_left_out(tmp_path, t5, tokenizer_folder):
     assert find_encoders([tmp_path]) == {}
 
 
+def test_an_encoder_on_another_disk_is_found_by_its_link(tmp_path, t5):
+    """Models are large: many keep them elsewhere, and link the folder."""
+    write_config(tmp_path / "disk" / "flan", t5)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "large").symlink_to(tmp_path / "disk", target_is_directory=True)
+    assert list(find_encoders([tmp_path / "models"])) == ["large/flan"]
+
+
 def test_a_broken_file_is_logged_and_the_rest_is_found(tmp_path, t5, tokenizer_folder, caplog):
     name = file_alone(tmp_path, t5, tokenizer_folder)
     (tmp_path / "broken.safetensors").write_bytes(b"\x10" + bytes(7) + b"{nonsense")

@@ -138,6 +138,16 @@ def test_blocks_in_another_order_are_refused(tmp_path):
         open_adapter(paths[1])
 
 
+def test_blocks_on_the_way_out_in_another_order_are_refused(tmp_path):
+    widths = {name: torch.zeros(*shape[:1], 1) for name, shape in SHAPES.items()}
+    paths = save_split(tmp_path, widths)
+    content = torch.load(paths[0])
+    content["output_blocks"] = dict(reversed(content["output_blocks"].items()))
+    torch.save(content, paths[0])
+    with pytest.raises(ValueError, match=r"output blocks in another order.*\[320, 320, 320, 640,.* 1280\]"):
+        open_adapter(paths[1])
+
+
 @pytest.mark.parametrize("missing, words", [(0, "fusers"), (1, "position net"), (2, "ScaleU")])
 def test_a_missing_part_is_named(tmp_path, state, missing, words):
     paths = save_split(tmp_path, state)

@@ -90,6 +90,18 @@ def test_tokens_are_kept_for_each_type_and_device(refiner):
     assert refiner.evaluated == 3
 
 
+@pytest.mark.parametrize("member", [None, 0, 1])
+def test_alone_an_instances_phrase_stands_in_for_the_prompt(refiner, member):
+    """The first instance is an instance too, though its number counts as nothing."""
+    text, prompt = encoded("a", "b"), encoded("a street")
+    on_latent = Grounding(refiner, Instances(REGIONS[:2], text)).on_latent((8, 8))
+    found = on_latent.prompt(prompt, member, 500, CPU, FLOAT)
+    meant = prompt if member is None else text
+    with torch.no_grad():
+        expected = refiner.adapter.IDE(meant.features, torch.full((len(meant.phrases),), 500))[member or 0]
+    assert torch.allclose(found[0], expected, atol=1e-6)
+
+
 def test_the_memory_is_bounded_and_forgets_the_longest_unused(refiner):
     refiner.capacity = 4
     for timestep in (1, 2, 3, 4):

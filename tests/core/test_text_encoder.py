@@ -299,6 +299,17 @@ def test_other_models_are_left_out(tmp_path, t5, tokenizer_folder):
     assert find_encoders([tmp_path]) == {}
 
 
+@pytest.mark.parametrize("told", [{"layer_norm_epsilon": 0.5}, {"relative_attention_max_distance": 12}])
+def test_what_no_tensor_tells_is_taken_from_the_configuration(tmp_path, tokenizer_folder, told):
+    t5, usual = small_t5(**told), small_t5()
+    write_config(tmp_path / "flan", t5)
+    save_file(encoder_state(t5), tmp_path / "flan" / "model.safetensors")
+    add_tokenizer(tmp_path / "flan", tokenizer_folder)
+    features = load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32).encode(PHRASES)
+    assert torch.allclose(features, reference(t5, tokenizer_folder, PHRASES), atol=1e-4)
+    assert not torch.allclose(features, reference(usual, tokenizer_folder, PHRASES), atol=1e-3)
+
+
 def test_an_encoder_on_another_disk_is_found_by_its_link(tmp_path, t5):
     """Models are large: many keep them elsewhere, and link the folder."""
     write_config(tmp_path / "disk" / "flan", t5)

@@ -1,5 +1,7 @@
 """Regions turned into what the fusers need: whose each token is, on which latent, in which crop."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from deig_pack.deig_core.fusion.instances import Instances, ReadPhrases
@@ -39,6 +41,19 @@ def test_each_token_is_that_of_a_region_that_takes_part(grounding, chosen):
     for region in chosen:
         assert [names[kind] for one, kind in filter(None, owners) if one == region] == ["boxes", "points", "scribbles",
                                                                                    "polygons"]  # fmt: skip
+
+
+def test_each_region_keeps_its_own_strength_whichever_take_part(grounding):
+    regions = tuple(
+        replace(region, strength=strength) for region, strength in zip(REGIONS, (0.25, 1, 4), strict=True)
+    )
+    on_latent = replace(grounding, instances=Instances(regions, grounding.text)).on_latent((8, 8))
+    rows = rows_of(on_latent, (0, 2))
+    bias = rows.at((8, 8), torch.zeros(1)).bias[:, 0].exp()
+    usual = rows_of(grounding.on_latent((8, 8)), (0, 2)).at((8, 8), torch.zeros(1)).bias[:, 0].exp()
+    for number, owner in enumerate(rows.owners()):
+        wanted = {None: 1, 0: 0.25, 2: 4}[owner and owner[0]]
+        assert (bias / usual)[number].item() == pytest.approx(wanted)
 
 
 def test_a_negative_has_null_tokens_alone(grounding):

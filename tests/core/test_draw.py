@@ -151,7 +151,8 @@ def test_marks_of_a_small_picture_stay_with_their_region(side):
 def test_marks_of_a_low_wide_picture_tell_above_from_below():
     picture = draw_regions((Region("a cup", (0.5, 0.0, 0.53, 0.2)),), 2048, 256)
     found = marks(picture, 0, 8, 64)
-    assert "dot" in found[:2] and (found[-2:] == "").all() and (found[:, :16] == "").all()
+    assert (found[2, 31:35] == "ring").all(), "next to it, in eighths of the height"
+    assert (found[3:] == "").all() and (found[:, :30] == "").all()
 
 
 def test_over_an_image():

@@ -8,7 +8,7 @@ import comfy.sample
 import pytest
 import torch
 from deig_pack.deig_core.fusion import attention_record
-from deig_pack.deig_core.fusion.attention_pictures import leakage_picture
+from deig_pack.deig_core.fusion.attention_pictures import attention_masks, leakage_picture
 from deig_pack.deig_core.fusion.block_choice import BlockChoice
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.attention import AttentionMaps, RecordAttention
@@ -268,7 +268,10 @@ def test_maps_are_laid_over_the_picture(patched):
     assert masks.amax((1, 2)).tolist() == [1.0] * (2 * COUNT) and masks.min() == 0
     assert leakage.shape[0] == 2 and leakage.shape[2] == 512
     for number in range(2):
-        own = leakage_picture(recording.of(samples), number, (128, 128), image[number].numpy())
+        record = recording.of(samples)
+        each = attention_masks(record, number, tuple(range(COUNT)), False, "each", (128, 128))
+        assert torch.equal(masks.unflatten(0, (2, COUNT))[number], each[:, 0])
+        own = leakage_picture(record, number, (128, 128), image[number].numpy())
         assert torch.equal((255 * leakage[number]).round(), torch.tensor(own).float())
     plain = show(recording, samples)[3]
     assert (plain[0] - plain[1]).abs().max() > 0.1, "on the same ground, bars of other lengths"

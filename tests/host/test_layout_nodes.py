@@ -5,6 +5,7 @@ import collections
 import json
 import threading
 
+import folder_paths
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.nodes import layout_route
 from deig_pack.nodes.layout import EMPTY_LAYOUT, PreviewRegions, RegionEditor, RegionsFromText, RegionsToText
 from deig_pack.nodes.layout_route import answer
+from PIL import Image
 
 CUP = Region("a cup", (0.25, 0.5, 0.75, 1.0))
 
@@ -65,6 +67,14 @@ def test_bad_text_is_refused_with_place_and_reason():
         RegionsFromText.execute(
             '{"annos": [{"bbox": 3, "caption": "a"}], "width": 8, "height": 8}', "auto", 8, 8
         )
+
+
+def test_of_a_batch_the_first_picture_lies_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "get_temp_directory", lambda: str(tmp_path))
+    batch = torch.stack([torch.full((8, 8, 4), shade) for shade in (0.2, 0.8)])
+    (shown,) = RegionEditor.execute(EMPTY_LAYOUT, 768, 512, background=batch).ui["deig_background"]
+    picture = np.asarray(Image.open(tmp_path / shown["subfolder"] / shown["filename"]))
+    assert picture.shape == (8, 8, 3) and (picture == 51).all()
 
 
 def test_the_editor_begins_empty_and_gives_its_size():

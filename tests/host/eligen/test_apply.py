@@ -455,8 +455,9 @@ def test_errors_say_what_to_do(family):
         EliGen.execute(plain, **given)
     other = small_clip("qwen" if family == "flux" else "flux")
     wider = [[torch.randn(1, 8, 80), {}]]
-    with pytest.raises(ValueError, match="conditioning is 80 wide.*own text encoder"):
-        EliGen.execute(plain, **{**given, "positive": wider}, lora_in_weights=True)
+    for which in ("positive", "negative"):
+        with pytest.raises(ValueError, match="conditioning is 80 wide.*own text encoder"):
+            EliGen.execute(plain, **{**given, which: wider}, lora_in_weights=True)
     assert other.tokenizer is not clip.tokenizer
     with pytest.raises(ValueError, match="no negative is connected"):
         EliGen.execute(plain, **{**given, "negative": None}, lora_in_weights=True, entities_on_negative=True)

@@ -19,6 +19,7 @@ from deig_pack.nodes.host.clip import read_phrases
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder, register_adapter_folder
 from deig_pack.nodes.multi_instance import MultiInstanceSampling
 from deig_pack.tests.core.instance_diffusion.test_instance_files import save_split
+from deig_pack.tests.host.composition.helpers import small_sample
 from deig_pack.tests.host.instance_diffusion.helpers import DenseInstanceDiffusion
 from deig_pack.tests.host.test_patch import (
     NEGATIVE,
@@ -100,6 +101,16 @@ def test_the_whole_chain_computes_what_its_files_say(fast_model, fast_state, ada
     given = call["x"][row], call["timesteps"][row], call["context"][row]
     other = tokens_of(REGIONS, "point" if kinds == "mask" else "mask")
     assert difference(call["out"][row], dense(*given, other)) > 1e-3
+
+
+@pytest.mark.parametrize("scale_u", [True, False])
+def test_scale_u_acts_as_the_node_says(fast_model, fast_state, adapter, clip, scale_u):
+    (instances,) = EncodeRegions.execute(clip, REGIONS).result
+    (grounding,) = RefineInstances.execute(adapter, instances, "share").result
+    (model,) = ApplyToModel.execute(fast_model, grounding, 0.0, 0.0, 1.0, 0.0, scale_u).result
+    assert torch.equal(small_sample(model), small_sample(fast_model)) != scale_u, (
+        "at strength 0 it acts alone"
+    )
 
 
 @pytest.mark.parametrize("masked", CHOICES)

@@ -145,6 +145,7 @@ class Trials:
     def __init__(self, root: Path, host: Path | None, limit: float = LIMIT, map: Map | None = None):
         self.host, self.limit, self.map = host, limit, map
         self._folder = tempfile.TemporaryDirectory(prefix="deig-mutate-")
+        os.chmod(self._folder.name, 0o755)  # some tests become a user without privileges, who reads it too
         self.clean = Path(self._folder.name) / "clean"
         copy_of(root, self.clean)
         compileall.compile_dir(self.clean, quiet=2)
@@ -160,6 +161,7 @@ class Trials:
         """Return the first test that fails with a fault, if one does, and how much had time to run."""
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
+            os.chmod(folder, 0o755)
             place = Path(folder) / "pack"
             shutil.copytree(self.clean, place, symlinks=True)
             fault.put_into(place)

@@ -208,6 +208,8 @@ def test_a_mask_gives_its_shape_and_its_box():
     mask[0, 2:5, 6:8] = 1
     (region,) = mask_region(mask)
     assert region.box == (0.3, 0.2, 0.4, 0.5) and region.mask.values.shape == (10, 20)
+    (region,) = mask_region(mask, "a red scarf\nwith a fringe")
+    assert region.phrase == "a red scarf\nwith a fringe", "one mask takes all lines"
 
 
 def test_a_batch_of_masks_makes_a_region_a_line():

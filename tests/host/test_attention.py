@@ -190,6 +190,16 @@ def test_each_latent_finds_its_own_run(patched, monkeypatch):
         recording.of(small_sample(patched, seed=2))
 
 
+def test_in_front_a_hidden_part_belongs_to_no_area(fast_model, fast_adapter_state):
+    """The right half lies under the later region: what is painted there sees the later one's words alone."""
+    regions = (Region("behind", (0, 0, 1, 1)), Region("before", (0.5, 0, 1, 1)))
+    seen_words = {}
+    for front in (False, True):
+        grounding = make_grounding(fast_adapter_state, regions, front=front)
+        seen_words[front] = record_of(apply(fast_model, grounding), steps=1).shares(0)[0, 1]
+    assert seen_words[True] == 0 < seen_words[False], "the area of the one behind ends at the other"
+
+
 def test_a_latent_that_is_changed_in_place_leaves_its_run(patched):
     """Some nodes work on the latent that they are given, which is the sampler's own."""
     model, recording = recorded(patched)

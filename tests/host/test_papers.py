@@ -271,7 +271,7 @@ def wait_until(condition, seconds=60):
 
 def test_a_graph_taken_out_of_the_queue_is_noticed(comfy_server, monkeypatch):
     """And what runs meanwhile, somebody else's, goes on."""
-    monkeypatch.setattr("demo.client.LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("demo.client.LOOK_SECONDS", 0.1)
     layout = read_layout('{"regions": [{"phrase": "a", "box": [0, 0, 1, 1]}]}')
     models = ("v1-5-pruned-emaonly-fp16.safetensors", "model.pth", "small-t5")
     theirs, ours = ComfyClient(comfy_server.address), ComfyClient(comfy_server.address)
@@ -294,6 +294,9 @@ def test_a_graph_taken_out_of_the_queue_is_noticed(comfy_server, monkeypatch):
         wait_until(lambda: len(steps) > 1)
         waiting.start()
         wait_until(lambda: ours.running)
+        before = len(steps)
+        wait_until(lambda: len(steps) > before + 2 or ours in ended)
+        assert ours not in ended, "it waits for its turn"
         ours.cancel()
         waiting.join(30)
         assert "taken out of the queue" in ended[ours]

@@ -76,6 +76,17 @@ def test_brushed_saved_loaded_and_painted(editor):
     assert red[~mask].mean() < red[mask].mean() / 2
 
 
+def test_a_place_takes_the_colour_of_its_new_number(editor):
+    """A copy is number 2, and number 1 when the first is gone."""
+    editor.build(128, 128)
+    draw_l(editor)
+    first = np.array(pixel(editor, (0.3, 0.5)))
+    editor.press("Control+d", "PageUp", "Delete")
+    (copy,) = editor.regions
+    assert copy["mask"]
+    assert np.abs(np.array(pixel(editor, (0.3, 0.5))) - first).max() < 15
+
+
 def test_a_stroke_of_the_brush_is_one_step_of_undo(editor):
     editor.build(512, 512)
     draw_l(editor)

@@ -15,10 +15,10 @@ import numpy as np
 from .colours import coloured
 from .edges import Box, EdgeCutter
 from .layouts import fields
+from .layouts.canvas import CORNER
 from .region import Mask, Region, Regions
 
 PHRASES = ("labels", "metadata", "lines")
-SIDES = ("x", "y", "width", "height")
 ORDERS = ("as given", "size", "score", "left to right")
 
 
@@ -163,11 +163,11 @@ def _read_element(value: dict, place: str, width: int, height: int) -> FoundBox:
 
 
 def _read_box(value: dict, place: str) -> FoundBox:
-    missing = [name for name in SIDES if name not in value]
+    missing = [name for name in CORNER if name not in value]
     if missing:
         raise ValueError(f"{place} has no {missing[0]}; a box has x, y, width and height, in pixels.")
-    corner = tuple(_number(value[name], f"{place}.{name}") for name in SIDES)
-    fields.refuse_more_boxes(value, place, *SIDES)
+    corner = tuple(_number(value[name], f"{place}.{name}") for name in CORNER)
+    fields.refuse_more_boxes(value, place, *CORNER)
     x0, y0, x1, y1 = fields.from_corner(corner)
     score = value.get("score")
     metadata = value.get("metadata") or {}

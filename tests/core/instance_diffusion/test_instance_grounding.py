@@ -39,8 +39,8 @@ def test_each_token_is_that_of_a_region_that_takes_part(grounding, chosen):
     assert {owner[0] for owner in owners if owner} == set(chosen)
     names = grounding.token_names
     for region in chosen:
-        assert [names[kind] for one, kind in filter(None, owners) if one == region] == ["boxes", "points", "scribbles",
-                                                                                   "polygons"]  # fmt: skip
+        own = [names[kind] for one, kind in filter(None, owners) if one == region]
+        assert own == ["boxes", "points", "scribbles", "polygons"]
 
 
 def test_each_region_keeps_its_own_strength_whichever_take_part(grounding):

@@ -17,7 +17,7 @@ from ..deig_core.deig.refiner import Refiner
 from ..deig_core.deig.text_encoder import explain_missing, find_encoders, load_encoder, pick_dtype
 from ..deig_core.files.checkpoint import INSTANCE_DIFFUSION, open_adapter
 from ..deig_core.files.folders import walk_folder, warn_once
-from ..deig_core.files.windows import shown, shown_list
+from ..deig_core.files.windows import shown, shown_list, unforeseen
 from ..deig_core.instance_diffusion.adapter import load_instance_diffusion
 from .types import (
     CATEGORY,
@@ -99,7 +99,7 @@ def listed_files(kind: str) -> list[str]:
                 inner[:] = [name for name in inner if name != ".git"]
                 names |= {str(path.relative_to(root) / name) for name in files}
         except Exception as error:
-            _leave_out(kind, f"{root} ({type(error).__name__}: {error})")
+            _leave_out(kind, f"{root} ({unforeseen(error)})")
     return sorted(folder_paths.filter_files_extensions(names, extensions))
 
 

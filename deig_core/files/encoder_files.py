@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .folders import walk_folder, warn_once
 from .tensor_files import TensorFile, Window, open_tensors
-from .windows import cut, shown, shown_list
+from .windows import cut, shown, shown_list, unforeseen
 
 # models--NAME/snapshots/HASH/text_encoder, the deepest of the layouts in use.
 _DEPTH = 4
@@ -61,7 +61,7 @@ def find_encoders(folders: Sequence[Path]) -> dict[str, EncoderFiles]:
                 name = _shown_name(Path(folder), path)
                 found.setdefault(name, EncoderFiles(name, path))
         except Exception as error:
-            _leave_out(f"{folder} ({type(error).__name__}: {cut(error, 200)})")
+            _leave_out(f"{folder} ({unforeseen(error)})")
     return found
 
 
@@ -185,7 +185,7 @@ def _readable(test: Callable[[Path], object], path: Path) -> bool:
         # Any error: the list is asked for while the pack loads, and whatever lies in a folder may be rubbish of a
         # kind that nobody thought of. It must cost that entry alone.
         own = isinstance(error, ValueError)
-        _leave_out(str(error) if own else f"{path} ({type(error).__name__}: {cut(error, 200)})")
+        _leave_out(str(error) if own else f"{path} ({unforeseen(error)})")
         return False
 
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .windows import is_shape
+from .windows import is_shape, unforeseen
 
 _DTYPE_NAMES = (
     *("float32", "float64", "float16", "bfloat16"),
@@ -164,7 +164,7 @@ def walk_pickle(stream: Stream) -> Walked:
         return Walked(machine.pop(), machine.storages)
     except (IndexError, KeyError, TypeError, OverflowError) as error:
         # The file drives this machine, so a stack that runs empty or a memo never filled is its fault.
-        raise ValueError(f"The pickle is damaged ({type(error).__name__}: {str(error)[:80]}).") from error
+        raise ValueError(f"The pickle is damaged ({unforeseen(error, 80)}).") from error
 
 
 def _is_key(value: Any) -> bool:

@@ -30,6 +30,11 @@ def cut(name: object, length: int = 80) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
+def unforeseen(error: BaseException, length: int = 200) -> str:
+    """An error that is not this pack's own, as a message says it: its kind, and its words cut where they are long."""
+    return f"{type(error).__name__}: {cut(error, length)}"
+
+
 def shown(name: object, length: int = 80) -> str:
     """The same, in quotes."""
     return repr(cut(name, length))

@@ -22,7 +22,7 @@ from deig_pack.tests.host.instance_diffusion import helpers as instance_diffusio
 from deig_pack.tests.host.test_patch import REGIONS, clip
 
 from bench.speed.cases import Case
-from bench.speed.low_memory import MODES, OFFLOAD, measure_low_memory
+from bench.speed.low_memory import MODES, OFFLOAD, device, low_memory, measure_low_memory
 
 BUDGET = 2 * 10**7  # bytes; the UNet's weights alone are more
 
@@ -76,3 +76,14 @@ def test_every_mode_paints_the_same_with_instance_diffusion(fast_checkpoint):
     for name, mode in MODES.items():
         assert (figures[name]["unet"] == whole["unet"]) == mode.is_roomy, name
         assert figures[name]["difference"] <= 1e-3, name
+
+
+def test_the_text_encoder_lies_on_the_device_as_a_whole_however_little_is_free(small_t5_folder):
+    read = load_encoder(find_encoders([small_t5_folder.parent])[small_t5_folder.name], torch.float32)
+    encoder = LoadedTextEncoder(read, ModelPatcher(read.model, device(), OFFLOAD))
+    whole = encoder.patcher.model_size()
+    for name, mode in MODES.items():
+        with low_memory(mode, whole // 4):
+            encoder.encode((name,))
+            # --novram loads nothing that it need not, and the phrases are read where the weights lie.
+            assert encoder.patcher.loaded_size() == (0 if name == "--novram" else whole), name

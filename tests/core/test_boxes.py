@@ -67,6 +67,14 @@ def test_elements_are_thousandths_with_y_first():
         read([element | {"bbox": [1, 2]}])
 
 
+def test_colours_go_with_phrases_from_anywhere():
+    phrases = {"metadata": 'the text "SALE", bold letters', "lines": "a sign", "labels": "a board"}
+    for source, phrase in phrases.items():
+        one = CANVAS | {"label": "a board"}
+        (region,) = read([one], phrases=source, lines="a sign", colours=True).regions
+        assert region.phrase == f"{phrase}, in red and white"
+
+
 def test_lines_are_one_each_or_one_for_all():
     both = read([CAT, DOG], phrases="lines", lines="a tabby\n\n  a pug ")
     assert [region.phrase for region in both.regions] == ["a tabby", "a pug"]
@@ -156,6 +164,7 @@ def test_a_batch_holds_the_masks_of_all_its_pictures():
     ("masks", "told"),
     [
         (masks_of(CAT_MASK), "1 masks came with 2 boxes"),
+        (masks_of(CAT_MASK, DOG_MASK, CAT_MASK), "3 masks came with 2 boxes"),
         (masks_of(DOG_MASK, CAT_MASK), "mask 1 lies wholly outside box 1"),
         (masks_of(CAT_MASK, (0, 0, 0, 0)), "mask 2: .*empty"),
         (masks_of(CAT_MASK, DOG_MASK)[:, :, :20], "20 x 20, but the picture of the boxes is 400 x 200"),
@@ -287,6 +296,7 @@ REGIONS = tuple(
         (" ,\n", (0, 1, 2, 3)),
         ("2", (1,)),
         ("3-4, 1", (0, 2, 3)),
+        ("4\n1-2", (0, 1, 3)),
         ("cat", (0, 2)),
         ("CAT, 1, red car", (0, 1, 2)),
         ("'7'", (2,)),

@@ -336,6 +336,12 @@ def test_no_opcode_runs_anything(tmp_path, opcodes):
     assert walk_pickle(BytesIO(pickle.dumps(collections.OrderedDict(a=1)))).value == {"a": 1}
 
 
+@pytest.mark.parametrize("opcodes", [b"}(K\x01K\x02K\x03u", b"(K\x01K\x02K\x03d"], ids=["SETITEMS", "DICT"])
+def test_a_key_without_a_value_is_damage(opcodes):
+    with pytest.raises(ValueError, match="shorter"):
+        walk_pickle(BytesIO(b"\x80\x05" + opcodes + b"."))
+
+
 @pytest.mark.parametrize(
     "opcodes",
     [
@@ -444,6 +450,18 @@ def test_what_came_instead_of_the_file_is_said(tmp_path, content, words):
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(ValueError, match=words):
         read_adapter(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("start", [b"PK", b"\x80\x02"], ids=["as a zip", "as a pickle"])
+def test_a_safetensors_whose_length_begins_as_another_format_is_read(tmp_path, start):
+    path = save(small_adapter(), tmp_path / "adapter.safetensors", "safetensors")
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    padded = next(n for n in range(length, length + 2**17) if struct.pack("<Q", n).startswith(start))
+    path.write_bytes(
+        struct.pack("<Q", padded) + content[8 : 8 + length].ljust(padded) + content[8 + length :]
+    )
+    assert same(read_adapter(path), small_adapter())
 
 
 def test_a_safetensors_cut_short_says_so(tmp_path):

@@ -4,12 +4,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from deig_pack.deig_core.regions.draw import DASHES, PALETTE, colour_of, dash_of, draw_regions
+from deig_pack.deig_core.regions.draw import DASHES, PALETTE, colour_of, dash_of, draw_box, draw_regions
 from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.tests.effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 
 
 def rgb(index):
@@ -97,6 +97,15 @@ def test_a_phrase_is_drawn_as_it_stands():
     different = np.argwhere((blank != typed).any(-1))
     assert len(different) > 200
     assert (different.min(0) >= (51, 51)).all() and (different.max(0) <= (80, 250)).all(), "only the label"
+
+
+@pytest.mark.parametrize("line", [1, 3, 8])
+def test_dashes_are_as_long_down_as_across(line):
+    for index in range(len(PALETTE) * len(DASHES)):
+        canvas = Image.new("RGB", (400, 400), "white")
+        draw_box(ImageDraw.Draw(canvas), (20, 20, 379, 379), index, line)
+        ink = inked(canvas, index)
+        assert ink.any() and np.array_equal(ink, ink.T), index
 
 
 @pytest.mark.parametrize("before", range(0, 8 * len(DASHES), 8))

@@ -355,6 +355,31 @@ def test_numbers_that_are_to_be_negated_are_refused(tmp_path, form, part):
     assert torch.equal(read_state_dict(path, lambda name: name == "IDE.y")["IDE.y"], torch.ones(2))
 
 
+class Call:
+    """Pickles as a call with these arguments."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("offset, count", [(0, 4), (1, 3), (4, 0), (0, 5), (1, 4), (0, 16)])
+def test_a_tensor_of_bytes_ends_within_its_storage(tmp_path, form, offset, count):
+    """Types without a storage class of their own are saved as bytes, and a storage's length is counted in these."""
+    numbers = torch.arange(4).to(torch.uint32)
+    arguments = numbers.untyped_storage(), offset, (count,), (1,), False, {}, torch.uint32
+    made = Call(torch._utils._rebuild_tensor_v3, *arguments)
+    path = save({"IDE.x": made, "IDE.y": torch.ones(99)}, tmp_path / "model.pth", form)
+    if offset + count <= 4:
+        assert torch.equal(everything(path)["IDE.x"], numbers[offset : offset + count])
+    else:
+        with pytest.raises(ValueError, match=r"'IDE\.x'.*_rebuild_tensor_v3 with arguments that do not fit"):
+            everything(path)
+
+
 def test_an_encrypted_archive_says_how_to_save_it_again(tmp_path):
     path = save({"IDE.x": torch.ones(5)}, tmp_path / "model.pth", "zip")
     content = bytearray(path.read_bytes())

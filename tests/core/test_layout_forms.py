@@ -502,6 +502,49 @@ def test_a_box_in_another_place_is_refused(text):
         read_layout(text, "auto", 128, 128)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a cup: 0 0 64 64", "[('a cup', [0, 0, 64, 64])]", '[{"label": "a cup", "bbox": [0, 0, 64, 64]}]'],
+)
+def test_loose_text_is_one_layout(text):
+    assert read_layout(text, index=0).regions[0].phrase == "a cup"
+    with pytest.raises(ValueError, match="There is no layout 3: the text holds one layout"):
+        read_layout(text, index=3)
+
+
+def test_a_category_may_be_listed_again():
+    text = coco([1], [(1, 100)], categories=[{"id": 1, "name": "a cat"}, {"id": 1, "name": "a cat"}])
+    assert [region.phrase for region in read_layout(text, "coco").regions] == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    "names, numbers",
+    [
+        ("x y width height", (16, 32, 48, 64)),
+        ("x y w h", (16, 32, 48, 64)),
+        ("x0 y0 x1 y1", (16, 32, 64, 96)),
+        ("x1 y1 x2 y2", (16, 32, 64, 96)),
+        ("xmin ymin xmax ymax", (16, 32, 64, 96)),
+        ("left top right bottom", (16, 32, 64, 96)),
+    ],
+)
+@pytest.mark.parametrize("key", [None, "box", "bbox"])
+def test_the_names_of_four_numbers_say_what_they_are(names, numbers, key):
+    named = dict(zip(names.split(), numbers, strict=True))
+    (region,) = read_layout(
+        json.dumps([{"label": "a", **(named if key is None else {key: named})}]), "llm", 128, 128
+    ).regions
+    assert region.box == (0.125, 0.25, 0.5, 0.75)
+
+
+def test_a_side_alone_within_a_layout_is_no_size():
+    """A line has a width and a shelf a height; only both together may be another picture's size."""
+    text = (
+        '{"annos": [{"caption": "a", "bbox": [0, 0, 64, 64]}], "line": {"width": 3}, "shelf": {"height": 9}}'
+    )
+    assert read_layout(text, "auto", 128, 128).regions[0].box == (0, 0, 0.5, 0.5)
+
+
 def test_what_is_read_as_words_may_hold_numbers():
     text = {
         "high_level_description": "1, 2, 3, 4",

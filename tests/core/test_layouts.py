@@ -95,6 +95,13 @@ def test_places_of_instancediffusion_are_kept():
     assert written["mask"] == json.loads(text)["annos"][0]["mask"]
 
 
+def test_a_point_a_hair_beyond_the_edge_lies_on_it():
+    text = """{"caption": "", "width": 3, "height": 3, "annos": [
+        {"caption": "a palm", "point": [3.0000003, -0.0000003], "scribble": [[0, 3.0000003], [1.5, 1.5]]}]}"""
+    (palm,) = read_layout(text).regions
+    assert palm.point == (1, 0) and palm.scribble == ((0, 1), (0.5, 0.5))
+
+
 def test_boxes_are_drawn_around_other_places():
     text = """{"caption": "", "width": 800, "height": 400, "annos": [
         {"caption": "a palm", "point": [200, 100]},
@@ -367,6 +374,11 @@ REFUSED = {
         '{"0": {"caption": "", "segment": []}, "1": {"caption": "", "segment": []}}',
         "auto",
         "2 layouts.*index, 0 to 1",
+    ),
+    "a layout and something else": (
+        '{"a picture": {"caption": "", "segment": []}, "made by": {"tool": "X"}}',
+        "auto",
+        r"at 'made by' is none: .*'tool'",
     ),
     "two formats in one": ('{"regions": [], "annos": []}', "auto", "regions and annos"),
     "two answers": (

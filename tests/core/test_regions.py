@@ -43,6 +43,8 @@ def test_a_box_lies_in_the_image_and_has_an_area(box, words):
         ({"start_percent": 1.5}, "start_percent 1.5; it takes 0 to 1"),
         ({"end_percent": -0.5}, "end_percent -0.5"),
         ({"start_percent": 0.8, "end_percent": 0.2}, "must not come after"),
+        ({"point": (0.5, 0.5), "radius": 12}, "radius 12; it takes 0 to 1"),
+        ({"point": (0.5, 0.5), "radius": -0.1}, "radius -0.1; it takes 0 to 1"),
     ],
 )
 def test_numbers_are_held_to_their_range(values, words):

@@ -283,6 +283,15 @@ def test_of_two_with_one_name_the_first_folder_counts(tmp_path, t5, tokenizer_fo
     assert found.keys() == {name, "other.safetensors"}
 
 
+def test_files_beside_a_stray_config_are_found(tmp_path, t5, tokenizer_folder):
+    """Someone put another model's description among the files themselves; in a folder it says whose files these are."""
+    for folder in (tmp_path, tmp_path / "clip"):
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text('{"model_type": "clip_text_model"}')
+        name = file_alone(folder, t5, tokenizer_folder)
+    assert list(find_encoders([tmp_path])) == [name]
+
+
 def test_other_models_are_left_out(tmp_path, t5, tokenizer_folder):
     clip = {"text_model.encoder.layers.0.self_attn.q_proj.weight": torch.ones(2, 2)}
     save_file(clip, tmp_path / "clip_l.safetensors")

@@ -45,6 +45,16 @@ def test_chained_regions_come_first_and_masks_come_along():
     assert first is CUP and np.array_equal(second.mask.values, masks[0].numpy())
 
 
+@pytest.mark.parametrize(
+    "shaped", [lambda m: m[0], lambda m: m[:, None], lambda m: m.half()], ids=["one", "channel", "half"]
+)
+def test_masks_of_any_shape_that_the_host_has_come_along(shaped):
+    masks = torch.zeros(1, 64, 96)
+    masks[0, 16:48, 24:72] = 1
+    (region,), *_ = from_boxes(CAT, width=384, height=256, masks=shaped(masks))
+    assert np.array_equal(region.mask.values, masks[0].numpy())
+
+
 def test_masks_for_each_or_their_union():
     inputs = {"choose": "", "overlap": "front", "grow": 0, "feather": 0}
     (each,) = RegionsToMasks.execute((CUP, LAMP), 64, 32, output=EACH, **inputs).args

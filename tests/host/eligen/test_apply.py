@@ -462,10 +462,11 @@ def test_errors_say_what_to_do(family):
     with pytest.raises(ValueError, match="no negative is connected"):
         EliGen.execute(plain, **{**given, "negative": None}, lora_in_weights=True, entities_on_negative=True)
     zeroed = run_node("nodes", "ConditioningZeroOut", conditioning=prompt(family, 2))[0]
-    with pytest.raises(ValueError, match="negative is zeroed.*turn entities_on_negative off"):
-        EliGen.execute(
-            plain, **{**given, "negative": zeroed}, lora_in_weights=True, entities_on_negative=True
-        )
+    for negative in (zeroed, prompt(family, 2) + zeroed):  # all of its entries, and one of two
+        with pytest.raises(ValueError, match="negative is zeroed.*turn entities_on_negative off"):
+            EliGen.execute(
+                plain, **{**given, "negative": negative}, lora_in_weights=True, entities_on_negative=True
+            )
     model, positive, negative = apply(family, TWO, negative=zeroed)
     sample(model, positive, negative)
     after = run_node("nodes", "ConditioningZeroOut", conditioning=positive)[0]

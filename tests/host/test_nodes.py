@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import comfy.model_management
+import comfy.utils
 import deig_pack
 import folder_paths
 import pytest
@@ -121,6 +122,26 @@ def test_the_whole_chain_computes_what_its_files_say(
     row = call["entries"].index(0)
     given = call["x"][row], call["timesteps"][row], call["context"][row]
     assert difference(call["out"][row], dense(*given, (objs.flip(0), *instances[0][1:]))) > 1e-3
+
+
+def test_progress_counts_the_phrases(text_encoder, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: told.append((value, total))
+    )
+    EncodeRegions.execute(text_encoder, boxes(*(f"thing of progress {i}" for i in range(20))))
+    assert told[-1] == (20, 20)
+
+
+def test_the_precision_is_chosen_for_the_device_that_reads(small_t5_folder, monkeypatch):
+    """auto, with a graphics card that the phrases are kept away from; a card of Intel's, which every torch knows."""
+    card = torch.device("xpu")
+    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: card)
+    monkeypatch.setattr(comfy.model_management, "text_encoder_device", lambda: card)
+    for device, precision in (("cpu", torch.float32), ("default", torch.bfloat16)):
+        loaded = LoadTextEncoder.execute(small_t5_folder.name, "auto", device)[0]
+        assert {weight.dtype for weight in loaded.encoder.model.parameters()} == {precision}
+        assert loaded.patcher.load_device == (torch.device("cpu") if device == "cpu" else card)
 
 
 def test_only_new_phrases_are_encoded(adapter, text_encoder, fast_model):

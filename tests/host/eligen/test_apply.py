@@ -195,6 +195,28 @@ def test_areas_of_one_size_have_regions_of_their_own(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_regions_lie_elsewhere_in_another_area(family):
+    wide = (Region("a shelf", (0.1, 0.2, 0.7, 0.5)), Region("a rug", (0.2, 0.6, 0.9, 0.9)))
+    model, positive, _ = apply(family, wide)
+    areas = [(16, 8, 0, x) for x in (0, 8)]
+    given = areas if family == "flux" else [(1, 16, 8, 0, 0, 0), (1, 16, 8, 0, 0, 8)]
+    both = [[prompt, {**options, "area": area}] for prompt, options in positive for area in given]
+    with calls_of(model) as calls:
+        sample(model, both, prompt(family, 2), cfg=1.0, steps=1)
+    assert all(len(sight_of(call).lengths) == 2 for call in calls)
+    texts = texts_of(positive)
+    fits = [
+        [
+            difference(call["out"], dense_call(model, call, texts, oracle_places(wide, (16, 16), area)))
+            <= TOLERANCE
+            for area in areas
+        ]
+        for call in calls
+    ]
+    assert sorted(fits) == [[False, True], [True, False]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_entries_that_act_at_other_times_do_so(family):
     model, early, _ = apply(family, TWO, positive=prompt(family, 1, tokens=12), end_percent=0.5)
     whole = apply(family, TWO, positive=prompt(family, 9, tokens=12))[1]

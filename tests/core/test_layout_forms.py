@@ -732,7 +732,7 @@ def test_a_size_that_is_not_known_is_refused(text, told):
             "mask is a picture as text",
         ),
         (
-            '[{"label": "a", "bbox_2d": [0, 0, 900, 1000]}]',
+            '[{"label": "a", "bbox_2d": [0, 0, 900, 1000.5]}]',
             "in pixels .* or in 0 to 1000, and nothing here tells",
         ),
         ('[{"label": "a", "bbox_2d": [0, 0, 100, 100]}]', "Set the format of .*: qwen-1000.*now 512 x 512"),

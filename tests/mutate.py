@@ -46,6 +46,8 @@ TESTS_OF = {
     ".css": ("tests/browser",),
     ".json": ("tests/host/test_workflows.py",),
 }
+# A ComfyUI of its own loads the pack there, which no import tells; they know the pack from outside alone.
+SERVER_TESTS = {"nodes": ("tests/host/test_server.py",)}
 # Playwright does not bear to be forked. One frontend in one renderer is enough.
 BROWSER = "tests/browser"
 BROWSER_OPTIONS = ("-k", "not nodes2")
@@ -122,6 +124,7 @@ def nearest_tests(file: str, root: Path) -> list[str]:
         seen += sorted(graph.get(name, set()) - set(seen))
     # run.py is read by its path and not imported.
     tests = [f"{name}.py" for name in seen if Path(name).name.startswith("test_")]
+    tests += [test for test in SERVER_TESTS.get(Path(file).parts[0], ()) if tests and test not in tests]
     return tests or ["tests/test_run.py" if file == "run.py" else "tests"]
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from deig_pack.tests import covering, forking
 from deig_pack.tests.covering import Map, rings
-from deig_pack.tests.mutate import Fault, Trials, nearest_tests, report, rounds
+from deig_pack.tests.mutate import ROOT, Fault, Trials, nearest_tests, report, rounds
 
 FILES = {
     "pack/one.py": "def double(x):\n    return 2 * x\n",
@@ -39,6 +39,12 @@ def trials(repository):
 def test_the_nearest_tests_come_first_and_others_not_at_all(repository):
     assert nearest_tests("pack/one.py", repository) == ["tests/test_near.py", "tests/test_far.py"]
     assert nearest_tests("pack/two.py", repository) == ["tests/test_far.py"]
+
+
+def test_what_a_server_loads_is_tested_in_one_at_last():
+    found = nearest_tests("nodes/layout_route.py", ROOT)
+    assert found[-1] == "tests/host/test_server.py" and found.count(found[-1]) == 1
+    assert found[-1] not in nearest_tests("small_model/widen.py", ROOT)
 
 
 def test_what_starts_quickly_runs_before_what_does_not():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from deig_pack.deig_core.deig.adapter import split_packed_projections
 from deig_pack.deig_core.deig.ide import IDESizes, InstanceDetailExtractor
-from deig_pack.deig_core.deig.position_net import PositionNet
+from deig_pack.deig_core.deig.position_net import PositionNet, fourier_features
 from deig_pack.deig_core.fusion.fuser import Fuser, Grounded
 from deig_pack.deig_core.regions.raster import cell_places, token_places
 from deig_pack.deig_core.regions.region import Region
@@ -67,6 +67,15 @@ def test_position_net():
         real = net(inputs["embeddings"][:, :3], inputs["boxes"][:, :3])
     assert largest_difference(objs.flatten(1, 2), outputs["objs"]) <= TOLERANCE
     assert largest_difference(real, objs[:, :3]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_boxes_are_as_fine_in_half_precision(dtype):
+    """Their high frequencies are another box's where the box was rounded first."""
+    net, tokens = PositionNet(8, 4, 16).to(dtype), torch.zeros(2, 3, 8, dtype=dtype)
+    boxes = torch.tensor([[0.1234567, 0.2, 0.7654321, 0.9], [0.0, 0.3333333, 0.6666667, 1.0]])
+    places = fourier_features(boxes).to(dtype)[:, None].expand(2, 3, -1)
+    assert torch.equal(net(tokens, boxes), net.linears(torch.cat((tokens, places), -1)))
 
 
 @pytest.fixture(scope="module")

@@ -178,6 +178,15 @@ def test_instances_take_part_where_and_when_they_are_there(refiner):
     assert tokens_of(refiner, (late,)) == ((), None)
 
 
+def test_each_that_takes_part_has_the_tokens_of_its_own_phrase(refiner):
+    text, placement = encoded("a", "b", "c"), Placement(REGIONS, (16, 16))
+    _, whole = instance_tokens(refiner, text, placement, (0, 1, 2), 500, CPU, FLOAT)
+    for chosen in ((0,), (1,), (2,), (0, 2), (1, 2)):
+        found, objs = instance_tokens(refiner, text, placement, chosen, 500, CPU, FLOAT)
+        assert found == chosen and torch.allclose(objs, whole[list(chosen)], atol=1e-6)
+    assert (whole[0] - whole[1]).abs().max() > 1e-2
+
+
 def test_a_crop_sees_a_region_where_it_was_drawn():
     """Pooled places of a crop are the crop of the pooled places."""
     whole = Placement(REGIONS, (16, 24)).bias((0, 1, 2), (16, 24), torch.empty(0)).reshape(3, 16, 24)

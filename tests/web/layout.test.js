@@ -19,6 +19,11 @@ test("what is left out takes its default, and other places are kept", () => {
   assert.deepEqual(region, { phrase: "", box: [0, 0, 1, 1], point: [0.5, 0.5], strength: 1, start_percent: 0, end_percent: 1 });
 });
 
+test("a zero is a number and not left out", () => {
+  const off = { ...CUP, strength: 0, start_percent: 0, end_percent: 0 };
+  assert.deepEqual(layouts.parseLayout(layouts.writeLayout({ prompt: "", regions: [off] })).regions, [off]);
+});
+
 test("broken layouts are refused with place and reason", () => {
   const refused = [
     ["{", /not JSON/],

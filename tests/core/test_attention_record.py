@@ -227,6 +227,9 @@ def test_each_picture_of_a_batch_has_its_own():
         run(alone, x[picture : picture + 1], objs, (8, 8))
         assert torch.allclose(record.maps(picture, 1), alone.maps(0, 1), atol=1e-6)
         assert torch.allclose(record.shares(picture), alone.shares(0), atol=1e-6)
+        told = [f"picture {picture + 1}", *report(alone).splitlines()[2:]]
+        assert "\n".join(told) in report(record)
+    assert len(set(report(record).splitlines())) == 2 + 3 + 3 * 2, "the pictures differ"
     late = record_of((LEFT, BOTH), (8, 8), pictures=3)
     run(late, x[2:], objs, (8, 8), first=2)
     assert torch.allclose(late.maps(2, 0), record.maps(2, 0), atol=1e-6)

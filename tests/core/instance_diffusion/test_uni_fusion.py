@@ -111,6 +111,18 @@ def test_null_tokens_are_there_once(golden, module):
     assert torch.allclose(logs, torch.tensor(own * 4 + [0] * 64))
 
 
+def test_masks_without_a_pixel_are_no_masks(golden, module):
+    """Where the crop that is painted shows no region's mask."""
+    (phrases, places, kinds), _ = case_of(golden, "mixed_mask")
+    without, empty, some = (
+        module(
+            phrases, Places(places.boxes, places.points, places.scribbles, places.polygons, masks), kinds
+        ).objs
+        for masks in (None, torch.zeros_like(places.masks), places.masks)
+    )
+    assert torch.equal(empty, without) and not torch.equal(some, without)
+
+
 def test_every_instance_beyond_the_thirtieth_has_its_tokens(golden, module):
     (phrases, places, kinds), _ = case_of(golden, "full30")
     more = {name: torch.cat((tensor, tensor[:2])) for name, tensor in vars(places).items()}

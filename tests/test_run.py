@@ -27,6 +27,11 @@ def run(monkeypatch, tmp_path):
     return module
 
 
+def test_the_cache_may_be_named_from_the_users_own_folder(run, monkeypatch):
+    monkeypatch.setenv("DEIG_CACHE", os.path.join("~", "somewhere"))
+    assert run.cache_folder() == Path(os.path.expanduser("~")).resolve() / "somewhere"
+
+
 def make_python(folder: Path, python: Path, requirements: list[str]):
     """Stands in for the minutes of installing: makes the file that must be there afterwards."""
     python.parent.mkdir(parents=True)

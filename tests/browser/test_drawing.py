@@ -190,6 +190,27 @@ def test_a_pen_presses_a_finer_line(editor):
     assert region["box"][2] - region["box"][0] > 0.55
 
 
+def test_a_pens_other_end_erases_whatever_tool_is_chosen(editor):
+    """Chromium's tools press no eraser, so the mouse's events are made a turned pen's on their way."""
+    editor.build(128, 128)
+    draw_l(editor)
+    editor.tool("Box")
+    editor.canvas.focus()
+    before = drawn_mask(editor)
+    editor.page.evaluate("""() => {
+        const turned = (event) => {
+            Object.defineProperty(event, "pointerType", { value: "pen" });
+            if (event.type !== "pointermove") Object.defineProperty(event, "button", { value: 5 });
+        };
+        for (const type of ["pointerdown", "pointermove", "pointerup"]) window.addEventListener(type, turned, true);
+    }""")
+    editor.draw_along([(0.3, 0.3), (0.3, 0.45), (0.3, 0.6)])
+    editor.page.wait_for_timeout(200)
+    after = drawn_mask(editor)
+    assert before[64, 38] and not after[40:76, 38].any() and after[90, 90], "along the whole of its way"
+    assert len(editor.regions) == 1
+
+
 def wire(editor, kind, values, target):
     editor.page.evaluate(
         """([kind, values, target]) => {
@@ -297,3 +318,12 @@ def test_chained_mask_regions_are_seen(editor):
     editor.page.wait_for_timeout(500)
     assert np.abs(np.array(pixel(editor, (0.3, 0.3))) - before).max() > 30
     editor.screenshot("wired")
+    editor.page.evaluate(
+        """() => {
+            const [node] = app.graph.findNodesByType("DEIG_RegionEditor");
+            node.disconnectInput(node.findInputSlot("regions"));
+        }"""
+    )
+    editor.queue()
+    editor.page.wait_for_timeout(500)
+    assert np.abs(np.array(pixel(editor, (0.3, 0.3))) - before).max() < 5, "it goes with its wire"

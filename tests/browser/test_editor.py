@@ -135,6 +135,12 @@ def test_keys(editor):
     assert [region["phrase"] for region in editor.regions] == ["one", "three"]
     assert editor.page.evaluate("app.graph.findNodesByType('DEIG_RegionEditor').length") == 1
 
+    with editor.page.expect_request(lambda request: request.url.endswith("/prompt")):
+        editor.press("Control+Enter")
+    assert editor.page.locator(".deig-inplace").count() == 0, (
+        "Control+Enter queues the graph and types no phrase"
+    )
+
     editor.press("F2")
     editor.page.keyboard.type("never kept")
     editor.press("Escape")
@@ -203,8 +209,8 @@ def test_list(editor):
     page.mouse.up()
     assert [region["phrase"] for region in editor.regions] == [TYPED, "<b>a pug</b>"]
     page.get_by_label("Region 1, change its order").focus()
-    editor.press("ArrowDown")
-    assert [region["phrase"] for region in editor.regions] == ["<b>a pug</b>", TYPED]
+    editor.press("ArrowDown", "ArrowUp", "ArrowDown")
+    assert [region["phrase"] for region in editor.regions] == ["<b>a pug</b>", TYPED], "the keys go with it"
 
     page.get_by_label("Prompt for the whole picture").fill("two pets")
     page.get_by_label("Prompt for the whole picture").press("Tab")
@@ -245,11 +251,14 @@ def test_the_menus_ends_meet(editor):
 def test_copy_paste_clear(editor):
     editor.build(512, 256)
     draw_two(editor)
+    editor.page.fill(".deig-prompt", "a shelf")
+    editor.page.locator(".deig-prompt").blur()
     drawn = editor.value
+    assert drawn["prompt"] == "a shelf"
     open_menu(editor, "Copy layout")
     assert json.loads(editor.page.evaluate("navigator.clipboard.readText()")) == drawn
     open_menu(editor, "Clear")
-    assert editor.regions == []
+    assert editor.regions == [] and editor.value["prompt"] == "a shelf"
     open_menu(editor, "Paste layout")
     assert editor.value == drawn
 
@@ -325,6 +334,31 @@ def test_text_wired_into_layout_takes_the_place_of_the_drawing(editor):
     (region,) = editor.queue()
     assert region["phrase"] == "a wired cup"
     close(region["box"], [0.25, 0.25, 0.5, 0.75], 1e-6)
+
+
+def test_an_editor_that_is_gone_draws_no_more(editor):
+    """Its stage may stay on the page for a moment, where the host still shows the old node."""
+    editor.build(512, 512)
+    drawn = editor.page.evaluate("""async () => {
+        const sheet = [...document.styleSheets].find((one) => one.href?.endsWith("/editor.css"));
+        const { RegionEditor } = await import(sheet.href.replace("/editor.css", "/editor.js"));
+        const host = { size: () => ({ width: 512, height: 512 }), isWired: () => false, brush: 0.04, snap: false };
+        const gone = new RegionEditor(host);
+        let drawn = 0;
+        gone.draw = () => drawn++;
+        document.body.append(gone.element);
+        const resized = async (width) => {
+            gone.stage.style.width = width;
+            await new Promise((done) => setTimeout(done, 300));
+            return drawn;
+        };
+        const before = [await resized("300px"), await resized("200px")];
+        gone.destroy();
+        const after = await resized("400px");
+        gone.element.remove();
+        return [...before, after];
+    }""")
+    assert 0 < drawn[0] < drawn[1] == drawn[2]
 
 
 def test_forty_regions(editor):

@@ -1,5 +1,6 @@
 """Training of the small model: it can be stopped, it follows its seed, and what it is told makes a difference."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -438,6 +439,13 @@ def test_other_processes_draw_the_same_for_a_gpu():
         drawn_ahead(partial(autoencoder._draw_step, (0,)), steps, GPU), steps, strict=True
     ):
         assert all(map(torch.equal, ahead, autoencoder._draw_step((0,), step)))
+
+
+@pytest.mark.parametrize("cores, processes", [(1, 1), (2, 1), (4, 3), (64, 8)])
+def test_for_a_gpu_at_least_one_other_process_draws(cores, processes, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    assert drawn_ahead(draw_scenes, [range(4)], GPU).num_workers == processes
+    assert drawn_ahead(draw_scenes, [range(4)], torch.device("cpu")).num_workers == 0
 
 
 def test_the_autoencoder_goes_on_where_it_was_stopped(tmp_path, monkeypatch):

@@ -114,6 +114,10 @@ def test_a_stronger_detection_takes_a_better_fit_away():
 def test_yes_is_yes_in_small_letters(answer, yes):
     assert says_yes(answer) == yes
     assert says_yes(answer, any_case=True) == (answer != "no")
+    for any_case in (False, True):
+        judge = DeigJudge(Found([[128, 128, 384, 384]], [0.9]), Says(answer), any_case=any_case)
+        (verdict,) = judge.look(noise(), entry())
+        assert verdict.right == says_yes(answer, any_case) and verdict.said == answer
     assert is_unclear(answer) == (answer == "Yes")
 
 

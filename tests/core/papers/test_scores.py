@@ -5,22 +5,25 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from bench.papers import run
 from bench.papers.answers import answered, judge_folder
-from bench.papers.entries import DEIG, bench_of
+from bench.papers.entries import DEIG, Entry, Instance, bench_of
 from bench.papers.figures import ALL, figures_of
 from bench.papers.judges import DeigJudge, Verdict
 from bench.papers.manifest import Folder
 from bench.papers.plan import Painter, painters_of, plan, short_names
 from bench.papers.protocol import SHAPES
 from bench.papers.shapes import ExactJudge, scene_of, write_shapes
+from bench.papers.sheet import marked
 from bench.papers.tables import Told, rows_of, tables
 from bench.papers.trouble import Trouble
 from bench.quality.figures import FULL, Job, Painted
 from bench.quality.figures import figures_of as quality_figures_of
 from bench.quality.judge import judge
+from deig_core.regions.draw import colour_of
+from deig_core.regions.layouts import Layout
 from small_model.scenes import draw, draw_ground
 
 BENCH = bench_of(write_shapes(layouts=8, kept_out=3))
@@ -153,6 +156,15 @@ def test_scores_are_written_as_text_json_and_sheet(folder, capsys):
     assert written.with_suffix(".md").read_text() in text
     sheet = Image.open(written.with_suffix(".png"))
     assert sheet.height > 8 * 384 and sheet.width > 2 * 384
+
+
+def test_a_box_at_the_pictures_edge_is_drawn_as_thick_as_others():
+    picture = Image.new("RGB", (64, 64), "black")
+    entry = Entry("1", "", (Instance("a cup", (0.5, 0.5, 1.0, 1.0), "cup", "L1", "red"),), Layout(()))
+    seen = np.asarray(marked(picture, entry, [Verdict(False, False, 0.0)])) == ImageColor.getrgb(colour_of(0))
+    row, column = seen.all(-1)[300], seen.all(-1)[:, 300]
+    for line in (row, column):
+        assert line.nonzero()[0].tolist() == [192, 193, 194, 381, 382, 383]
 
 
 def test_several_seeds_have_a_mean(tmp_path, capsys):

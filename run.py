@@ -40,9 +40,10 @@ CORE_REQUIREMENTS = [
     "sentencepiece",
     "pillow",
     "tqdm",
+    "aiohttp",
 ]
 # What the papers' benchmarks need beside these, where there is no ComfyUI.
-PAPERS_REQUIREMENTS = ["aiohttp", "torchvision"]
+PAPERS_REQUIREMENTS = ["torchvision"]
 # ComfyUI 0.3.64 imports it without asking for it.
 HOST_EXTRAS = ["requests"]
 # Besides the frontends that the hosts bring, the editor is tried in this one, on the newest host.

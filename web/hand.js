@@ -121,7 +121,7 @@ export class Hand {
     }
     const drag = this.#drag;
     this.#drag = null;
-    if (!drag || event.button !== 0) return;
+    if (!drag) return;
     if (!drag.moved) {
       if (drag.kind === "draw") this.editor.select(-1);
       return;

@@ -96,8 +96,8 @@ export class RegionList {
       event.stopPropagation();
       if (event.key === "Enter") input.blur();
       if (event.key !== "Escape") return;
-      input.value = this.editor.layout.regions[index][key];
       this.editor.cancel();
+      input.value = this.editor.layout.regions[index][key];
       input.blur();
     });
     return input;

@@ -108,3 +108,39 @@ test("whatever the hand does, a box remains a box", () => {
     }
   }
 });
+
+test("a box holds its edges and nothing beyond them", () => {
+  for (const point of [[0.25, 0.6], [0.5, 0.6], [0.3, 0.5], [0.3, 0.75]]) assert.ok(geometry.contains(BOX, point), `${point}`);
+  for (const point of [[0.249, 0.6], [0.501, 0.6], [0.3, 0.499], [0.3, 0.751]]) assert.ok(!geometry.contains(BOX, point), `${point}`);
+});
+
+test("handles lie on their own corners and edges", () => {
+  const points = { nw: [0.25, 0.5], n: [0.375, 0.5], ne: [0.5, 0.5], e: [0.5, 0.625], se: [0.5, 0.75], s: [0.375, 0.75], sw: [0.25, 0.75], w: [0.25, 0.625] };
+  assert.deepEqual([...geometry.HANDLES].sort(), Object.keys(points).sort());
+  for (const [handle, point] of Object.entries(points)) assert.deepEqual(geometry.handlePoint(BOX, handle), point);
+});
+
+test("a handle's reach is its own in each direction", () => {
+  assert.equal(geometry.handleAt(BOX, [0.5 + 0.02, 0.625], [0.02 + 1e-9, 0]), "e");
+  assert.equal(geometry.handleAt(BOX, [0.5 + 0.02, 0.625], [0, 0.1]), null);
+  assert.equal(geometry.handleAt(BOX, [0.375, 0.5 - 0.02], [0, 0.02 + 1e-9]), "n");
+  assert.equal(geometry.handleAt(BOX, [0.375, 0.5 - 0.02], [0.1, 0.01]), null);
+});
+
+test("a box grows to a least size right and down, or left and up at the edge", () => {
+  near(geometry.atLeast([0.25, 0.25, 0.251, 0.251], 64, SIZE), [0.25, 0.25, 0.375, 0.5]);
+  near(geometry.atLeast([0.99, 0.99, 1, 1], 64, SIZE), [0.875, 0.75, 1, 1]);
+  near(geometry.atLeast([0.25, 0.25, 0.75, 0.75], 64, SIZE), [0.25, 0.25, 0.75, 0.75]);
+  near(geometry.atLeast([0.5, 0.5, 0.6, 0.6], 400, SIZE), [0.5 - 0.28125, 0, 1, 1]);
+});
+
+test("a point snaps to the grid of its own direction", () => {
+  near(geometry.snapPoint([0.25 + 3.9 / 512, 0.25 + 4.1 / 256], SIZE), [0.25, 0.25 + 8 / 256]);
+  near(geometry.snapPoint([1.2, -0.2], SIZE), [1, 0]);
+  near(geometry.snapPoint([0.999, 0], { width: 100, height: 100 }), [0.96, 0]);
+});
+
+test("a box moved on the grid lands with its left upper corner on it, as far as the edge", () => {
+  near(geometry.movedOnGrid([0.1, 0.1, 0.3, 0.3], [0.001, 0.001], SIZE), [48 / 512, 24 / 256, 48 / 512 + 0.2, 24 / 256 + 0.2]);
+  near(geometry.movedOnGrid([0.1, 0.1, 0.303, 0.303], [2, -2], SIZE), [1 - 0.203, 0, 1, 0.203], 0.01);
+});

@@ -121,3 +121,113 @@ test("a box is never thinner than a pixel; its point and its mask go with it", (
   assert.equal(layouts.withBox(layout, 0, [0, 0, 0.5, 0.5], SIZE), layout, "an untouched box keeps its mask");
   assert.deepEqual(layouts.withBox(layout, 0, [0.5, 0.5, 0.5, 0.5], SIZE).regions[0].box, [0.5, 0.5, 0.5 + 1 / 512, 0.5 + 1 / 512]);
 });
+
+test("each message names the one that is wrong", () => {
+  const second = (change) => () => layouts.parseLayout(JSON.stringify({ regions: [CUP, { ...CUP, ...change }] }));
+  const told = [
+    [{ strength: 1e6 + 1 }, "regions[1].strength should be a number from 0 to 1000000."],
+    [{ strength: "1" }, "regions[1].strength should be a number from 0 to 1000000."],
+    [{ start_percent: -0.1 }, "regions[1].start_percent should be a number from 0 to 1."],
+    [{ end_percent: 1.1 }, "regions[1].end_percent should be a number from 0 to 1."],
+    [{ start_percent: 0.95 }, "regions[1] ends before it starts."],
+    [{ box: [0, 0, 2, 1] }, "regions[1].box is [0,0,2,1]; edges lie in 0 to 1, with x0 < x1 and y0 < y1."],
+    [{ bxo: 1 }, 'regions[1] has "bxo", which is not one of phrase, box, strength, start_percent, end_percent, mask, scribble, point, radius.'],
+    [{ mask: {} }, "regions[1].mask cannot be read: size should be [height, width] in whole numbers."],
+  ];
+  for (const [change, message] of told) assert.throws(second(change), { message });
+  assert.throws(() => layouts.parseLayout('{"regions": [], "promt": ""}'), { message: 'the layout has "promt", which is not one of version, prompt, regions, incoming.' });
+  assert.throws(() => layouts.parseLayout('{"regions": [], "version": 7}'), { message: "The layout has version 7, but this editor reads version 1." });
+});
+
+test("a box that is turned over, empty or outside is refused", () => {
+  for (const box of [[-0.1, 0, 1, 1], [0, -0.1, 1, 1], [0, 0, 1.1, 1], [0, 0, 1, 1.1], [0.6, 0, 0.5, 1], [0, 0.6, 1, 0.5], [0, 0.5, 1, 0.5], [0, 0, 1, 1, 1], ["0", 0, 1, 1]]) {
+    assert.throws(() => layouts.parseLayout(JSON.stringify({ regions: [{ ...CUP, box }] })), /box/, `${box}`);
+  }
+});
+
+test("what lies just within the limits is taken", () => {
+  const edge = { phrase: "", box: [0, 0, 1, 1], strength: 1e6, start_percent: 0.5, end_percent: 0.5 };
+  assert.deepEqual(layouts.parseLayout(JSON.stringify({ version: 1, prompt: null, regions: [edge], incoming: null })), { prompt: "", regions: [edge] });
+  const [first] = layouts.parseLayout(JSON.stringify({ regions: [{ ...edge, strength: null, start_percent: null, end_percent: null }] })).regions;
+  assert.deepEqual([first.strength, first.start_percent, first.end_percent], [1, 0, 1]);
+  for (const ends of [[0, 0], [1, 1]]) layouts.parseLayout(JSON.stringify({ regions: [{ ...edge, start_percent: ends[0], end_percent: ends[1] }] }));
+});
+
+test("a region that is no object is refused as such", () => {
+  for (const entry of ["null", "[]", '"a"']) assert.throws(() => layouts.parseLayout(`{"regions": [${entry}]}`), /regions\[0\] should be an object/);
+});
+
+test("edges are written with six digits, and all the rest as it is", () => {
+  const region = { ...CUP, box: [1 / 3, 0.1234567, 2 / 3, 1], strength: 1 / 3 };
+  const text = layouts.writeLayout({ prompt: 'two\n"lines"', regions: [region, CUP], incoming: "5f" });
+  assert.equal(
+    text,
+    `{
+  "version": 1,
+  "prompt": "two\\n\\"lines\\"",
+  "incoming": "5f",
+  "regions": [
+    {"phrase":"a cup","box":[0.333333,0.123457,0.666667,1],"strength":${1 / 3},"start_percent":0.1,"end_percent":0.9},
+    {"phrase":"a cup","box":[0.1,0.2,0.3,0.4],"strength":1.5,"start_percent":0.1,"end_percent":0.9}
+  ]
+}`,
+  );
+  assert.equal(layouts.writeLayout(layouts.EMPTY_LAYOUT), '{\n  "version": 1,\n  "prompt": "",\n  "regions": []\n}');
+  const flat = { ...CUP, box: [0.1, 0.3, 0.2, 0.3 + 2e-8] };
+  assert.deepEqual(layouts.parseLayout(layouts.writeLayout({ prompt: "", regions: [flat] })).regions[0].box, flat.box);
+});
+
+test("a new region has no words, full strength and all of the steps", () => {
+  assert.deepEqual(layouts.newRegion([0, 0, 1, 1]), { phrase: "", box: [0, 0, 1, 1], strength: 1, start_percent: 0, end_percent: 1 });
+});
+
+test("changes of one region and of the list leave all else as it was", () => {
+  const layout = { prompt: "p", regions: [CUP, CAT, CUP], incoming: "5f" };
+  const changed = layouts.withRegion(layout, 1, { phrase: "a dog" });
+  assert.deepEqual(changed, { ...layout, regions: [CUP, { ...CAT, phrase: "a dog" }, CUP] });
+  for (const other of [layouts.withAdded(layout, CAT), layouts.without(layout, 1), layouts.withOrder(layout, 0, 1)]) {
+    assert.deepEqual([other.prompt, other.incoming], ["p", "5f"]);
+  }
+  assert.deepEqual(layouts.withAdded(layout, CAT).regions, [CUP, CAT, CUP, CAT]);
+});
+
+test("a stroke goes with its box", () => {
+  const layout = { prompt: "", regions: [{ ...CUP, box: [0, 0, 0.5, 0.5], scribble: [[0, 0.25], [0.5, 0.5]] }] };
+  assert.deepEqual(layouts.withBox(layout, 0, [0.5, 0, 1, 1], SIZE).regions[0].scribble, [[0.5, 0.5], [1, 1]]);
+});
+
+const WIDE = { width: 1000, height: 500 };
+const placed = (change, box = [0.25, 0.25, 0.75, 0.75]) => change({ prompt: "", regions: [{ ...layouts.newRegion(box), mask: {}, scribble: [[0, 0]], point: [0, 0], radius: 1 }] }).regions[0];
+const near = (box, expected) => expected.forEach((edge, at) => assert.ok(Math.abs(box[at] - edge) < 1e-9, `${box} is not ${expected}`));
+
+test("a new stroke's and point's box is as large as they reach, within the picture", () => {
+  const stroke = placed((layout) => layouts.withScribble(layout, 0, [[0.5, 0.3], [0.3, 0.9]], 0.2, WIDE, true));
+  near(stroke.box, [0.3 - 0.1, 0.3 - 0.2, 0.5 + 0.1, 1]);
+  assert.deepEqual([stroke.radius, stroke.mask, stroke.point], [0.2, undefined, undefined]);
+  const point = placed((layout) => layouts.withPoint(layout, 0, [0.5, 0.1], WIDE, true));
+  near(point.box, [0.5 - 0.0625, 0, 0.5 + 0.0625, 0.225]);
+  assert.deepEqual([point.point, point.radius, point.mask, point.scribble], [[0.5, 0.1], undefined, undefined, undefined]);
+});
+
+test("a box that was drawn for a stroke stays if the line is in it, and else grows to its reach", () => {
+  const around = (...points) => placed((layout) => layouts.withScribble(layout, 0, points, 0.1, WIDE, false)).box;
+  assert.deepEqual(around([0.25, 0.25], [0.75, 0.75]), [0.25, 0.25, 0.75, 0.75]);
+  near(around([0.5, 0.5], [0.2, 0.5]), [0.15, 0.25, 0.75, 0.75]);
+  near(around([0.5, 0.5], [0.8, 0.5]), [0.25, 0.25, 0.85, 0.75]);
+  near(around([0.5, 0.5], [0.5, 0.2]), [0.25, 0.1, 0.75, 0.75]);
+  near(around([0.5, 0.5], [0.5, 0.8]), [0.25, 0.25, 0.75, 0.9]);
+  assert.deepEqual(placed((layout) => layouts.withPoint(layout, 0, [0.7, 0.7], WIDE, false)).box, [0.25, 0.25, 0.75, 0.75]);
+});
+
+test("what is painted takes the place of stroke and point", () => {
+  const grid = { height: 2, width: 2, cells: new Uint8Array([0, 1, 0, 0]) };
+  const painted = placed((layout) => layouts.withGrid(layout, 0, grid));
+  assert.deepEqual([painted.box, painted.scribble, painted.point, painted.radius], [[0.5, 0, 1, 0.5], undefined, undefined, undefined]);
+});
+
+test("a step that is done is no longer under way", () => {
+  const editing = new layouts.Editing();
+  editing.preview((layout) => layouts.withAdded(layout, CAT));
+  editing.commit();
+  assert.equal(editing.isUnderWay, false);
+});

@@ -213,3 +213,153 @@ test("stroke and point are places of their own", () => {
   assert.ok(region.mask && region.point === undefined);
   assert.ok(toGrid(region.mask).cells[153 * 256 + 250], "the disc became part of the painted place");
 });
+
+test("the eraser paints away along its whole way, the brush with a pen's force", () => {
+  const wholly = { size: [2, 2], counts: [0, 4] };
+  const editor = editorWith([{ ...layouts.newRegion([0, 0, 1, 1]), mask: wholly }], 0);
+  const tools = new Tools(editor);
+  const cellAt = (x, y) => {
+    const { cells, width, height } = toGrid(editor.layout.regions[0].mask);
+    return cells[Math.floor(y * height) * width + Math.floor(x * width)];
+  };
+  assert.equal(tools.begin("eraser", [0.2, 0.5]), true);
+  tools.move([0.8, 0.5]);
+  tools.end();
+  assert.deepEqual([cellAt(0.2, 0.5), cellAt(0.5, 0.5), cellAt(0.8, 0.5), cellAt(0.5, 0.4)], [0, 0, 0, 1]);
+  tools.begin("brush", [0.2, 0.5], { force: 0.25 });
+  tools.move([0.8, 0.5], 1);
+  tools.end();
+  assert.deepEqual([cellAt(0.5, 0.47), cellAt(0.8, 0.46), cellAt(0.5, 0.5)], [1, 1, 1]);
+  assert.deepEqual([editor.phrases, editor.selected, editor.steps], [0, 0, 2]);
+});
+
+test("a light pen's first dab is small", () => {
+  const heightOf = (force) => {
+    const editor = editorWith([], -1);
+    const tools = new Tools(editor);
+    tools.begin("brush", [0.5, 0.5], { force });
+    tools.end();
+    const [, top, , bottom] = editor.layout.regions[0].box;
+    return bottom - top;
+  };
+  close([heightOf(1), heightOf(0.5), heightOf(undefined)], [0.1, 0.05, 0.1], 0.012);
+});
+
+test("a new stroke and point come after the others, are selected and ask for their phrase", () => {
+  for (const tool of ["stroke", "point", "brush"]) {
+    const editor = editorWith([layouts.newRegion([0.2, 0.2, 0.6, 0.6])], -1);
+    const tools = new Tools(editor);
+    assert.equal(tools.begin(tool, [0.5, 0.5]), true);
+    assert.ok(tools.isDown);
+    tools.end();
+    assert.deepEqual([tools.isDown, editor.layout.regions.length, editor.selected, editor.phrases], [false, 2, 1, 1], tool);
+    assert.deepEqual(editor.layout.regions[0].box, [0.2, 0.2, 0.6, 0.6]);
+  }
+});
+
+test("a stroke's points lie apart by a two hundred and fiftieth of the picture, and within it", () => {
+  const editor = editorWith([], -1);
+  const tools = new Tools(editor);
+  tools.begin("stroke", [-0.5, 0.5]);
+  for (const x of [0.0039, 0.0041, 0.006, 0.0082, 3]) tools.move([x, 0.5]);
+  tools.end();
+  assert.deepEqual(editor.layout.regions[0].scribble.map(([x]) => x), [0, 0.0041, 0.0082, 1]);
+});
+
+test("the stroke that is shown does not change the one that was", () => {
+  const editor = editorWith([], -1);
+  const tools = new Tools(editor);
+  tools.begin("stroke", [0.1, 0.5]);
+  const [{ scribble }] = editor.layout.regions;
+  tools.move([0.9, 0.5]);
+  assert.equal(scribble.length, 1);
+});
+
+test("a tool that is let go of leaves nothing", () => {
+  const editor = editorWith([], -1);
+  const tools = new Tools(editor);
+  tools.begin("brush", [0.5, 0.5]);
+  tools.letGo();
+  assert.deepEqual([tools.isDown, editor.steps, editor.editing.done.regions], [false, 0, []]);
+});
+
+test("erasing all leaves the region as it was and asks for no phrase", () => {
+  const editor = editorWith([layouts.newRegion([0.4, 0.4, 0.42, 0.42])], 0);
+  const tools = new Tools(editor);
+  tools.begin("eraser", [0.41, 0.41]);
+  tools.end();
+  assert.deepEqual([editor.editing.isUnderWay, editor.layout.regions[0].mask, editor.phrases, tools.isDown], [false, undefined, 0, false]);
+});
+
+test("masks that no grid can be are refused by what is wrong", () => {
+  const told = [
+    [{ size: [0, 2], counts: [] }, /size/],
+    [{ size: [2, 1.5], counts: [3] }, /size/],
+    [{ size: [1 << 13, (1 << 13) + 1], counts: [] }, /size/],
+    [{ size: [2, 2], counts: [1.5, 2.5] }, /run lengths/],
+    [{ size: [2, 2], counts: { 0: 4 } }, /run lengths/],
+    [{ size: [2, 3], counts: [5] }, /do not cover 2 x 3/],
+    [{ size: [2, 2], counts: "!" }, /no run length text/],
+    [{ size: [2, 2], counts: "p" }, /no run length text/],
+    [{ size: [2, 2], counts: "PPPPPPPP0" }, /no run length text/],
+    [{ size: [2, 2], counts: "P" }, /middle of a run length/],
+  ];
+  for (const [mask, message] of told) assert.throws(() => toGrid(mask), message, JSON.stringify(mask));
+});
+
+test("masks of many runs, long and short, survive their text", () => {
+  const grid = { height: 300, width: 200, cells: new Uint8Array(60000) };
+  for (let at = 0; at < 60000; at++) grid.cells[at] = Number((at * at) % 7 < 3 && at % 1300 > 200);
+  const mask = toMask(grid);
+  assert.deepEqual([mask.size, toGrid({ ...mask }).cells], [[300, 200], grid.cells]);
+  const inside = { height: 2, width: 3, cells: new Uint8Array([1, 1, 1, 1, 1, 1]) };
+  assert.deepEqual(toMask(inside), { size: [2, 3], counts: "06" });
+});
+
+test("bounds and boxes are of whole cells, at least one", () => {
+  const grid = emptyGrid({ width: 8, height: 4 });
+  assert.deepEqual([grid.width, grid.height], [256, 128]);
+  const small = () => ({ height: 4, width: 8, cells: new Uint8Array(32) });
+  const filled = (box) => {
+    const into = small();
+    fillBox(into, box);
+    return bounds(into);
+  };
+  assert.deepEqual(filled([0.125, 0.25, 0.5, 0.75]), [0.125, 0.25, 0.5, 0.75]);
+  assert.deepEqual(filled([0.3, 0.3, 0.301, 0.301]), [0.25, 0.25, 0.375, 0.5]);
+  assert.deepEqual(filled([0.99, 0.99, 1, 1]), [0.875, 0.75, 1, 1]);
+  const corners = small();
+  corners.cells[1] = corners.cells[30] = 1;
+  assert.deepEqual(bounds(corners), [0.125, 0, 0.875, 1]);
+});
+
+test("a dab of no size is one cell, and painting ends exactly at its reach", () => {
+  const painted = (at, radius) => {
+    const grid = { height: 10, width: 10, cells: new Uint8Array(100) };
+    stamp(grid, at, null, radius, { width: 100, height: 100 }, 1);
+    return grid.cells.reduce((sum, cell) => sum + cell, 0);
+  };
+  assert.equal(painted([0.55, 0.55], 0), 1);
+  assert.equal(painted([0.55, 0.55], 0.1), 5);
+  assert.equal(painted([0.55, 0.55], 0.2), 13);
+});
+
+test("a place that a mask was too small for keeps its middle", () => {
+  const mask = { size: [4, 4], counts: [0, 16] };
+  const carried = toGrid(carriedMask(mask, [0, 0, 1, 1], [0.55, 0.3, 0.551, 0.301]));
+  assert.deepEqual(bounds(carried), [0.5, 0.25, 0.75, 0.5]);
+});
+
+test("a grid that is fine in one direction only is made finer", () => {
+  const thin = { height: 1, width: 512, cells: new Uint8Array(512).fill(1) };
+  assert.deepEqual([fineGrid(thin, SIZE).width, fineGrid(thin, SIZE).height], [256, 171]);
+});
+
+test("a stroke is painted on between its points only, and a lone point as a disc", () => {
+  const grid = layouts.gridOf({ ...layouts.newRegion([0, 0, 1, 1]), scribble: [[0.2, 0.2], [0.8, 0.2], [0.8, 0.8]] }, SIZE);
+  const at = (x, y) => grid.cells[Math.floor(y * grid.height) * grid.width + Math.floor(x * grid.width)];
+  assert.deepEqual([at(0.5, 0.2), at(0.8, 0.5), at(0.5, 0.5), at(0.2, 0.2)], [1, 1, 0, 1]);
+  close(bounds(grid), [0.2 - (0.02 * 512) / 768, 0.18, 0.8 + (0.02 * 512) / 768, 0.82], 0.01);
+  const disc = layouts.gridOf({ ...layouts.newRegion([0, 0, 1, 1]), point: [0.5, 0.5] }, SIZE);
+  close(bounds(disc), [0.5 - (0.125 * 512) / 768, 0.375, 0.5 + (0.125 * 512) / 768, 0.625], 0.01);
+});

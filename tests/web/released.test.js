@@ -33,3 +33,21 @@ test("an editor that nobody takes goes, and so does one whose id comes again", (
   t.mock.timers.tick(60);
   assert.deepEqual([one.destroyed, two.destroyed, released.size], [1, 1, 0]);
 });
+
+test("what nobody asks otherwise is kept for twenty seconds", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const released = new Released();
+  const one = editor();
+  released.keep(7, one);
+  t.mock.timers.tick(19_999);
+  assert.equal(one.destroyed, 0);
+  t.mock.timers.tick(1);
+  assert.equal(one.destroyed, 1);
+});
+
+test("an editor is taken once only", () => {
+  const released = new Released();
+  const one = editor();
+  released.keep(7, one);
+  assert.deepEqual([released.take(7), released.take(7), released.size], [one, undefined, 0]);
+});

@@ -310,6 +310,12 @@ BOXES = {
     "YAML": "- label: a dog\n  box:\n    - 10\n    - 10\n    - 50\n    - 50",
     "names in YAML": "a dog\n  x: 10\n  y: 10\n  width: 50\n  height: 50",
     "one missing": "a dog [10, 10, , 50, 50]",
+    "pixels": "a dog 10 pt, 10 pixels, 50 pixel, 50 Pixels",
+    "percents": "a dog 10 percent 10 percent 50 percent 50 percent",
+    "other names": "a dog xmin=10; y_min=10; x-max=50; ymax=50",
+    "names of a middle": "a dog cx 10 cy 10 width 50 height 50",
+    "long names of a middle": "a dog xcenter 10 y_centre 10 w 50 h 50",
+    "a price list in brackets": "a dog [€10, £10, ¥50, $50]",
     "other minus": "a dog [−10, −10, 50, 50]",
     "dollars": "a dog [$10, $10, $50, $50]",
     "marked": "a dog **10**, **10**, **50**, **50**",
@@ -343,9 +349,12 @@ PROSE = (
     "1. 2 cats\n2. 3 dogs\n3. 1 hat",
     "1) width: 1024, height: 1024\n\n2) 2 cats",
     "http://example.org/2017/10/12/5/6.png and scene_1_2_3_4.png",
+    "Saved in 2017/10/12/5/a.png",
     "Version 1.2.3.4, colours #112233, #445566",
     "A crowd of 1,000,000 people; 4 dogs",
     "Three quarters (3/4) of 5/6, 7/8",
+    "At €10, €12, €15, €20 or £1, £2, £3, £4 or ¥1, ¥2, ¥3, ¥4",
+    "    1) 2, 3, 4 cats\n    2) 3, 4, 5 dogs",
     "Tell me [or not] if {you} want 2 more [1].",
 )
 
@@ -647,6 +656,8 @@ def coco(image_ids, sides, **more):
         (["1"], [(1, 100), (2, 200)], 50 / 100),
         (["1", 1], [(1, 100), ("2", 200)], 50 / 100),
         (["2", 2, 2.0], [(1, 100), ("2", 200)], 50 / 200),
+        (["0", 0], [(0, 100), (1, 200)], 50 / 100),
+        (["10"], [(1, 100), (10, 200)], 50 / 200),
         (["07", "07"], [(7, 100), ("07", 200)], 50 / 200),
         ("none", [(7, 100)], 50 / 100),
         ([3, 3], [(1, 100)], 50 / 100),
@@ -1129,3 +1140,697 @@ def test_both_sides_of_a_picture_are_checked(side, which):
     if abs(side) < 1e12 or side != side:
         with pytest.raises(ValueError):
             read_layout(json.dumps({"annos": [{"caption": "a", "bbox": [0, 0, 9, 9]}], **sizes}))
+
+
+@pytest.mark.parametrize("count, refused", [(10_000, False), (10_001, True)])
+def test_a_layout_has_at_most_ten_thousand_regions(count, refused):
+    text = json.dumps([{"phrase": "a", "box": [0, 0, 1, 1]}] * count)
+    if refused:
+        with pytest.raises(ValueError, match="regions has 10001 entries; a layout has at most 10000"):
+            read_layout(text)
+    else:
+        assert len(read_layout(text).regions) == count
+
+
+@pytest.mark.parametrize("written", ["a: 0 0 1 1\n", '("a", [0, 0, 1, 1])\n'], ids=["lines", "pairs"])
+def test_loose_text_has_no_more_regions_than_json(written):
+    assert len(read_layout(written * 10_000).regions) == 10_000
+    with pytest.raises(ValueError, match="The text has 10001 entries; a layout has at most 10000"):
+        read_layout(written * 10_001)
+
+
+def test_a_text_as_long_as_may_be_is_read():
+    around = '{"prompt": "", "regions": []}'
+    words = "a" * (4_000_000 - len(around))
+    assert read_layout(around.replace('""', f'"{words}"')).prompt == words
+
+
+@pytest.mark.parametrize("opened", ["[" * 200_001, "{" * 200_001, "{" * 100_000 + "[" * 100_001])
+def test_a_text_of_too_many_brackets_is_refused(opened):
+    with pytest.raises(ValueError, match="has 200001 opening brackets; a layout has at most 200000"):
+        read_layout(opened)
+
+
+@pytest.mark.parametrize(
+    "value, told",
+    [
+        (None, "missing"),
+        ("a" * 78, repr("a" * 78)),
+        ("a" * 79, "'" + "a" * 76 + "..."),
+        ([1, 2, 3, 4, 5, 6], "[1, 2, 3, 4, 5, 6]"),
+        ([1, 2, 3, 4, 5, 6, 7], "a list of 7"),
+        (dict.fromkeys("abcdef", 1), "{'a': 1, 'b': 1, 'c': 1, 'd': 1, 'e': 1, 'f': 1}"),
+        (dict.fromkeys("abcdefg", 1), "an object of 7"),
+        (10**12 - 1, "999999999999"),
+        (10**12, "a number of very many digits"),
+        (-(10**12), "a number of very many digits"),
+    ],
+)
+def test_messages_show_short_values_whole_and_long_ones_in_short(value, told):
+    assert fields.shown(value) == told
+
+
+@pytest.mark.parametrize("word", ["bbox", "box", "bbox_2d", "box_2d", "bounding_box", "bboxes", "boxes"])
+def test_every_name_of_a_box_is_one_beside_a_layout(word):
+    with pytest.raises(ValueError, match=f"'{word}' holds a box that would be lost: .* is read from segment"):
+        read_layout(json.dumps({"segment": [], word: "top left"}))
+
+
+@pytest.mark.parametrize(
+    "names, is_box",
+    [("x y", True), ("x0", True), ("x1", True), ("xmin", True), ("x_min", True), ("cx cy", True)]
+    + [("left top", True), ("left right", True), ("top bottom", True)]
+    + [("x", False), ("y", False), ("cx", False), ("left", False), ("top", False), ("right bottom", False)],
+)
+@pytest.mark.parametrize("value", [7, 7.5, "7 px", "-.5 %"])
+def test_names_that_are_a_box_or_half_of_one(names, is_box, value):
+    text = json.dumps({"segment": [], "note": dict.fromkeys(names.split(), value)})
+    if is_box:
+        with pytest.raises(ValueError, match="'note' holds a box that would be lost"):
+            read_layout(text)
+    else:
+        assert read_layout(text).regions == ()
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["prompt", "background_prompt", "background", "caption", "description", "phrase", "name", "object"]
+    + ["title", "text_content", "desc", "text", "high_level_description", "category", "category_name"]
+    + ["file_name", "url", "segmentation", "keypoints", "counts"],
+)
+def test_numbers_in_words_that_name_something_are_no_box(word):
+    entry = {"label": "a", "bbox": [0, 0, 1, 1]}
+    read = read_layout(json.dumps({"segment": [entry | {word: "1 2 3 4"}], "info": {word: "1 2 3 4"}}))
+    assert len(read.regions) == 1
+    with pytest.raises(ValueError, match=r"segment\[0\] holds a box in 'note', which would be lost"):
+        read_layout(json.dumps({"segment": [entry | {"note": "1 2 3 4"}]}))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"flags": [True, False, True, True]},
+        {"five": [1, 2, 3, 4, 5]},
+        {"three": ["1", "2", "3"]},
+        {"mixed": [1, 2, "a", "b"]},
+        {"three points": [[1, 2], [3, 4], [5, 6]]},
+        {"points in space": [[1, 2, 3], [4, 5, 6]]},
+        {"names": [["a", 2], [3, "b"]]},
+        {"half": [[1, 2], "b"]},
+        {"Colour": [255, 0, 0, 255], "BACKCOLOR": {"x0": 1}},
+        {"rle": {"size": [9, 9], "counts": [1, 2, 3, 75]}},
+        {"bbox": "", "boxes": {}, "box": [], "box_2d": None},
+    ],
+    ids=lambda beside: next(iter(beside)),
+)
+def test_numbers_that_are_no_box_may_stand_beside_a_layout(beside):
+    assert read_layout(json.dumps({"segment": [], **beside})).regions == ()
+
+
+def test_what_belongs_to_a_coco_image_or_category_is_no_box_beside_the_layout():
+    text = coco(
+        [1],
+        [],
+        images=[{"id": 1, "width": 100, "height": 50, "crop": [0, 0, 9, 9]}],
+        categories=[{"id": 1, "name": "a", "skeleton": [[1, 2], [2, 3]]}],
+    )
+    assert read_layout(text).regions[0].box == (0, 0, 0.5, 1)
+    with pytest.raises(ValueError, match="'crop' holds .* from annotations and images and categories"):
+        read_layout(coco([1], [], crop=[0, 0, 9, 9]))
+
+
+@pytest.mark.parametrize(
+    "text, format, told",
+    [
+        ('{"regions": [], "prompt": 3}', "auto", "the layout.prompt should be text, but it is 3"),
+        ('[{"box": [0, 0, 1, 1]}]', "deig", r"regions\[0\].phrase should be text, but it is missing"),
+        ('{"version": 1}', "deig", "regions should be a list of objects, but it is missing"),
+        ('{"regions": {}}', "auto", "regions should be a list of objects, but it is {}"),
+        ('{"regions": [3]}', "auto", r"regions\[0\] should be an object, but it is 3"),
+        (
+            '{"regions": [], "b": 1, "a": 1}',
+            "auto",
+            "the layout has 'a', which is not one of incoming, prompt",
+        ),
+        ('[{"phrase": "a", "box": [0, 0, 1, -1e12]}]', "deig", r"box\[3\] is -1.*no possible coordinate"),
+        ('[{"phrase": "a", "box": [0, 0, 1, 1e12]}]', "deig", r"box\[3\] is 1.*no possible coordinate"),
+        ('[{"phrase": "a", "box": 3}]', "deig", r"4 numbers, \[x0, y0, x1, y1\], but it is 3"),
+        ('[{"phrase": "a", "box": [0, 0, 1, 1], "radius": "1"}]', "deig", r"\[0\].radius should be a number"),
+        ('[{"phrase": "a", "point": [9, 8]}]', "deig", r"\[0\].point lies outside the image: \[9, 8\]"),
+        ('{"annos": [{"bbox": [0, 0, 9, 9]}]}', "auto", r"annos\[0\].category_name should be text"),
+        (
+            '{"annos": [{"bbox": [1]}]}',
+            "auto",
+            r"annos\[0\].bbox .* \[x, y, width, height\], but it is \[1\]",
+        ),
+        ('{"annos": [], "width": 0, "height": 9}', "auto", "^width is 0; a side is more than 0 pixels"),
+        ('{"annos": [], "width": "9", "height": 9}', "auto", "^width should be a number, but it is '9'"),
+        ('{"annotations": [3]}', "auto", r"annotations\[0\] should be an object, but it is 3"),
+        (
+            '{"annotations": [{}], "categories": []}',
+            "auto",
+            r"annotations\[0\].category_id should be a number",
+        ),
+        (
+            '{"annotations": [], "categories": [{"id": "1"}]}',
+            "auto",
+            r"categories\[0\].id should be a number, but it is '1'",
+        ),
+        (
+            '{"segment": [{"label": "a"}]}',
+            "auto",
+            r"segment\[0\].bbox .*\[x0, y0, x1, y1\], but it is missing",
+        ),
+        ('{"instances": [{"bbox": [0, 0, 1, 1]}]}', "auto", r"instances\[0\].description should be text"),
+        ('[{"desc": "a", "bbox": 1}]', "auto", r"elements\[0\].bbox .*\[ymin, xmin, ymax, xmax\]"),
+        (
+            '{"compositional_deconstruction": {"elements": [{}]}}',
+            "auto",
+            r"compositional_deconstruction.elements\[0\].bbox should be",
+        ),
+        (
+            '[{"x": 1, "y": 2, "width": 3}]',
+            "canvas",
+            r"box\[0\].height should be a number, but it is missing",
+        ),
+        ('[{"label": "a", "box_2d": 1}]', "auto", r"item\[0\].box_2d .*\[ymin, xmin, ymax, xmax\]"),
+        ('[{"label": "a", "bbox_2d": 1}]', "qwen-1000", r"item\[0\].bbox_2d .*\[x0, y0, x1, y1\]"),
+        ('[{"label": "a", "bbox_2d": 1}]', "qwen-pixels", r"item\[0\].bbox_2d .*\[x0, y0, x1, y1\]"),
+        ('[{"label": "a", "bbox": [1]}]', "llm", r"item\[0\].bbox .*\[x, y, width, height\]"),
+        ('[{"label": "a", "x": 1, "y": 1, "w": 1, "h": "b"}]', "llm", r"item\[0\].h should be a number"),
+        (
+            '[{"label": "a", "box": {"x0": 1, "y0": 1, "x1": "b", "y1": 1}}]',
+            "llm",
+            r"item\[0\].box.x1 should be a number",
+        ),
+        ('("a", [1, 2, 30, 40])\nand\n a dog 10 px 10 px 50 px 50 px', "auto", r"after item 1 \(line 2\)"),
+        ('[{"label": "a"}]', "llm", r"item\[0\] has no box: bbox as \[x, y, width, height\], or x, y"),
+        ('{"a": 1}', "auto", "The JSON has 0 lists that could be the layout"),
+        ('{"a": [{}], "b": [{}], "c": []}', "auto", "The JSON has 2 lists that could be the layout"),
+        ('{"a": [{"segment": []}], "b": [{"annos": []}]}', "auto", r"has 2 lists of layouts, \['a', 'b'\]"),
+        ('{"a": ' + "1" * 402 + "}", "auto", "number of 402 digits"),
+        ('[{"label": "a", "bbox": [0, 0, 9, ' + "1" * 401 + "]}]", "auto", "a number of very many digits"),
+        ('{"a": -Infinity}', "auto", "holds -Infinity, which is no number"),
+        ("a cup", "coco", "holds no JSON object, which the format coco is written in"),
+        ("a cup", "llm", r'no item of the form \("a red car", \[x, y, width, height\]\)'),
+        ("# a cup: 0 0 1 1\n\n", "auto", "no line of the form 'phrase: x1 y1 x2 y2'"),
+        ('("b" [5, 6, 70, 80])', "auto", r"^item 1 \(line 1\): .* looks like a region"),
+        ("a: 1_0 2 30 40", "auto", "line 1 should have 4 numbers, but it has ' 1_0 2 30 40'"),
+        ("a: nan 2 30 40", "auto", r"line 1\[0\] is nan, which is no possible coordinate"),
+        ("```json\n[]\n```\nor\n```\n{}\n```", "auto", "2 fenced JSON blocks"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(text, format, told):
+    with pytest.raises(ValueError, match=f"(?s){told}"):
+        read_layout(text, format)
+
+
+@pytest.mark.parametrize("format", ["instancediffusion", "coco", "deig-bench", "mig-bench"])
+def test_a_list_alone_is_no_annotation_file(format):
+    with pytest.raises(ValueError, match=rf"format {format} is a JSON object, .*holds \[{{'a': 1}}\]"):
+        read_layout('[{"a": 1}]', format)
+
+
+def test_a_format_that_is_only_read_is_not_written():
+    with pytest.raises(
+        ValueError, match="written as 'gemini'; there are deig, instancediffusion, coco, deig-"
+    ):
+        write_layout(Layout(()), "gemini")
+
+
+@pytest.mark.parametrize("side, taken", [(1e9, False), (9e8, True)])
+def test_a_side_of_a_picture_is_less_than_a_milliard(side, taken):
+    if taken:
+        assert read_layout('{"regions": []}', "auto", side, side).regions == ()
+    else:
+        for sides in ((side, 5), (5, side)):
+            with pytest.raises(ValueError, match=f"not {sides[0]} and {sides[1]}"):
+                read_layout('{"regions": []}', "auto", *sides)
+
+
+def test_one_size_by_two_names_is_one_size():
+    text = (
+        '{"annos": [], "width": 64, "height": 32, "image_width": 64.0, "image_height": 32, "img_width": null}'
+    )
+    layout = read_layout(text)
+    assert (layout.width, layout.height) == (64, 32)
+
+
+@pytest.mark.parametrize(
+    "text, format, size",
+    [
+        (coco([1], [(1, 100)]), "auto", (100, 100)),
+        (coco([1], []), "auto", (640, 480)),
+        ('[{"label": "a", "bbox_2d": [0, 0, 9, 9]}]', "qwen-pixels", (640, 480)),
+        (
+            '{"objects": [{"label": "a", "bbox_2d": [0, 0, 9, 9]}], "width": 99, "height": 98}',
+            "qwen-pixels",
+            (99, 98),
+        ),
+        ('[{"label": "a", "bbox_2d": [0, 0, 9, 9]}]', "qwen-1000", (None, None)),
+        ('[{"label": "a", "box_2d": [0, 0, 9, 9]}]', "gemini", (None, None)),
+        (json.dumps([canvas_box("a", 0, 0, 9, 9)]), "canvas", (640, 480)),
+        (json.dumps([element("a", 0, 0, 9, 9)]), "elements", (None, None)),
+        ("a: 0 0 9 9", "lines", (640, 480)),
+        ("a: 0 0 0.5 0.5", "lines", (None, None)),
+        ('{"regions": []}', "deig", (None, None)),
+        ('{"segment": []}', "mig-bench", (None, None)),
+    ],
+)
+def test_a_layout_tells_the_size_that_its_pixels_are_of(text, format, size):
+    layout = read_layout(text, format, 640, 480)
+    assert (layout.width, layout.height) == size
+
+
+@pytest.mark.parametrize(
+    "format, entry, around, keys",
+    [
+        (
+            "llm",
+            {"label": "a", "bbox": [0, 0, 1, 1]},
+            "objects",
+            "prompt background_prompt background caption",
+        ),
+        (
+            "gemini",
+            {"label": "a", "box_2d": [0, 0, 9, 9]},
+            "objects",
+            "prompt background_prompt background caption",
+        ),
+        ("qwen-1000", {"label": "a", "bbox_2d": [0, 0, 9, 9]}, "objects", "prompt background_prompt"),
+        ("qwen-pixels", {"label": "a", "bbox_2d": [0, 0, 9, 9]}, "objects", "prompt background_prompt"),
+        ("mig-bench", {"label": "a", "bbox": [0, 0, 1, 1]}, "segment", "caption prompt"),
+        ("instancediffusion", {"caption": "a", "bbox": [0, 0, 9, 9]}, "annos", "caption"),
+        ("deig", {"phrase": "a", "box": [0, 0, 1, 1]}, "regions", "prompt"),
+    ],
+)
+def test_the_prompt_stands_under_these_names_the_first_before_the_others(format, entry, around, keys):
+    keys = keys.split()
+    for at, key in enumerate(keys):
+        words = {name: f"by {name}" for name in reversed(keys[at:])} | dict.fromkeys(keys[:at])
+        assert read_layout(json.dumps({**words, around: [entry]}), format).prompt == f"by {key}"
+    assert read_layout(json.dumps({around: [entry]}), format).prompt == ""
+
+
+def test_an_entrys_most_telling_words_are_its_phrase():
+    keys = ["description", "phrase", "caption", "prompt", "label", "name", "object", "text_content"]
+    for at, key in enumerate(keys):
+        words = {name: f"by {name}" for name in reversed(keys[at:])} | dict.fromkeys(keys[:at])
+        assert read_layout(json.dumps([{"bbox": [0, 0, 1, 1], **words}])).regions[0].phrase == f"by {key}"
+
+
+FULL = Region(
+    "a狗", (0.25, 0.5, 0.75, 1), 2, 0.125, 0.5, Mask(np.eye(2)), ((0.5, 0.5), (0.25, 1)), (0.5, 0.75), 0.5
+)
+SPARE = Region("b", (0, 0, 1, 0.5))
+SETTINGS = {"strength": 2, "start_percent": 0.125, "end_percent": 0.5}
+MASK = {"size": [2, 2], "counts": "0120"}
+IN_FRACTIONS = {"mask": MASK, "scribble": [[0.5, 0.5], [0.25, 1]], "point": [0.5, 0.75], "radius": 0.5}
+OF_COCO = {"image_id": 1, "iscrowd": 0}
+IN_PIXELS = {"mask": MASK, "scribble": [[4, 8], [2, 16]], "point": [4, 12], "radius": 0.5}
+WRITTEN = {
+    "deig": {
+        "version": 1,
+        "prompt": "c猫",
+        "regions": [
+            {"phrase": "a狗", "box": [0.25, 0.5, 0.75, 1], **SETTINGS, **IN_FRACTIONS},
+            {"phrase": "b", "box": [0, 0, 1, 0.5], "strength": 1, "start_percent": 0, "end_percent": 1},
+            {"phrase": "a狗", "box": [0.25, 0.5, 0.75, 1], **SETTINGS, **IN_FRACTIONS},
+        ],
+    },
+    "instancediffusion": {
+        "caption": "c猫",
+        "width": 8,
+        "height": 16,
+        "annos": [
+            {"bbox": [2, 8, 4, 8], "category_name": "", "caption": "a狗", **SETTINGS, **IN_PIXELS},
+            {"bbox": [0, 0, 8, 8], "category_name": "", "caption": "b", "mask": []},
+            {"bbox": [2, 8, 4, 8], "category_name": "", "caption": "a狗", **SETTINGS, **IN_PIXELS},
+        ],
+    },
+    "coco": {
+        "info": {"description": "c猫"},
+        "images": [{"id": 1, "width": 8, "height": 16, "file_name": ""}],
+        "annotations": [
+            {
+                "id": 1,
+                "category_id": 1,
+                "bbox": [2, 8, 4, 8],
+                "area": 32,
+                **OF_COCO,
+                **SETTINGS,
+                **IN_FRACTIONS,
+            },
+            {"id": 2, "category_id": 2, "bbox": [0, 0, 8, 8], "area": 64, **OF_COCO},
+            {
+                "id": 3,
+                "category_id": 1,
+                "bbox": [2, 8, 4, 8],
+                "area": 32,
+                **OF_COCO,
+                **SETTINGS,
+                **IN_FRACTIONS,
+            },
+        ],
+        "categories": [{"id": 1, "name": "a狗"}, {"id": 2, "name": "b"}],
+    },
+    "deig-bench": {
+        "caption": "c猫",
+        "prompt": "c猫",
+        "instances": [
+            {"bbox": [0.25, 0.5, 0.75, 1], "description": "a狗", **SETTINGS, **IN_FRACTIONS},
+            {"bbox": [0, 0, 1, 0.5], "description": "b"},
+            {"bbox": [0.25, 0.5, 0.75, 1], "description": "a狗", **SETTINGS, **IN_FRACTIONS},
+        ],
+    },
+    "mig-bench": {
+        "caption": "c猫",
+        "segment": [
+            {"bbox": [0.25, 0.5, 0.75, 1], "label": "a狗", **SETTINGS, **IN_FRACTIONS},
+            {"bbox": [0, 0, 1, 0.5], "label": "b"},
+            {"bbox": [0.25, 0.5, 0.75, 1], "label": "a狗", **SETTINGS, **IN_FRACTIONS},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("format", WRITTEN)
+def test_what_is_written_is_in_full_what_others_read(format):
+    text = write_layout(Layout((FULL, SPARE, FULL), "c猫"), format, 8, 16)
+    assert json.loads(text) == WRITTEN[format]
+    assert "a狗" in text and "c猫" in text
+
+
+@pytest.mark.parametrize(
+    "text, format, phrase, box",
+    [
+        ("  a cup at 3:30 : 64 96 256 192  ", "auto", "a cup at 3:30", (0.125, 0.25, 0.5, 0.5)),
+        ("  # a dog: 1 2 3 4\n\t\na cup:64，96；256、192;", "auto", "a cup", (0.125, 0.25, 0.5, 0.5)),
+        ('a sign {"OPEN"}: (64 96 256 192)', "lines", 'a sign {"OPEN"}', (0.125, 0.25, 0.5, 0.5)),
+        ("a cup: 0.125 0.25 1.0009 1.0009", "auto", "a cup", (0.125, 0.25, 1, 1)),
+        ("a cup: -0.3 96 512.3 384.3", "auto", "a cup", (0, 0.25, 1, 1)),
+        ("a cup: 0 0 1 1", "auto", "a cup", (0, 0, 1, 1)),
+        ("a cup: 0 0 2 2", "auto", "a cup", (0, 0, 2 / 512, 2 / 384)),
+    ],
+)
+def test_a_line_is_a_phrase_and_corners(text, format, phrase, box):
+    assert read_layout(text, format, 512, 384).regions == (Region(phrase, box),)
+
+
+def test_boxes_of_no_one_unit_are_told_with_all_that_is_known():
+    with pytest.raises(ValueError) as refused:
+        read_layout("a cup: 0 10 600 300\na dog: 0 0 0.5 1", "auto", 640, 320)
+    assert "No fractions of the image (0 to 1): line 1, 'a cup', x from 0 to 600, y from 10 to 300." in str(
+        refused.value
+    )
+    assert (
+        "No pixels of 640 x 320, 2 or more each way: line 2, 'a dog', x from 0 to 0.5, y from 0 to 1."
+        in str(refused.value)
+    )
+
+
+@pytest.mark.parametrize(
+    "box, cut",
+    [
+        ("0.5 0.5 1.49 1", (0.5, 0.5, 1, 1)),
+        ("-0.49 0.5 1 1.49", (0, 0.5, 1, 1)),
+        ("0.5 0.5 1.5 1", None),
+        ("0.5 -0.5 1 1", None),
+        ("320 0 950 320", (0.5, 0, 1, 1)),
+        ("-300 -150 320 320", (0, 0, 0.5, 1)),
+        ("320 0 960 320", None),
+        ("320 0 640 480", None),
+    ],
+)
+def test_boxes_are_cut_where_less_than_half_a_picture_is_beyond_it(box, cut):
+    if cut:
+        layout = read_layout(f"a cup: {box}", "auto", 640, 320, edges="clip")
+        assert layout.regions[0].box == cut and layout.report.startswith("1 box was cut")
+    else:
+        with pytest.raises(ValueError, match="neither all fractions nor all pixels"):
+            read_layout(f"a cup: {box}", "auto", 640, 320, edges="clip")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Background prompt: a shelf",
+        "background prompt :a shelf",
+        '**Background prompt:** "a shelf"',
+        "- *Background prompt*: 'a shelf'",
+        "## BACKGROUND PROMPT: a shelf \t",
+        "the background prompt: none",
+    ],
+)
+def test_a_background_prompt_beside_pairs_is_read_however_it_is_marked(line):
+    for text in (f"{GOOD}\n{line}", f"{line}\nNegative prompt: blurry\n{GOOD}"):
+        prompt = read_layout(text, "auto", 128, 128).prompt
+        assert prompt == ("" if line.startswith("the") else "a shelf")
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "“a hat”",
+        "„a hat”",
+        "”a hat”",
+        "„a hat“",
+        "“a hat“",
+        "‘a hat’",
+        "‚a hat’",
+        "’a hat’",
+        "‚a hat‘",
+        "‘a hat‘",
+    ]
+    + ["«a hat»", "»a hat«", "「a hat」", "`a hat`", "'a hat'", '"a hat"'],
+)
+def test_every_pair_of_quotes_is_read(quoted):
+    for text in (
+        f"({quoted}, [16, 16, 32, 64])",
+        f"[{quoted}： 16, 16, 32, 64,]",
+        f"({quoted},[16,16,32,64,],)",
+    ):
+        assert read_layout(text, "auto", 128, 128).regions[0].phrase == "a hat"
+
+
+@pytest.mark.parametrize(
+    "written, meant",
+    [
+        (r"a\x41b", "aAb"),
+        (r"caf\u00e9", "café"),
+        (r"a\tb", "a\tb"),
+        (r"a\nb", "a b"),
+        (r"a\r\n b", "a b"),
+        (r"a\\b", r"a\b"),
+        (r"the \"b\" it\'s", 'the "b" it\'s'),
+        (r"a\qb", r"a\qb"),
+        ("a\n\n  b\r\nc", "a b c"),
+    ],
+)
+def test_escapes_and_breaks_in_a_quoted_phrase(written, meant):
+    assert read_layout(f'("{written}", [16, 16, 32, 64])', "auto", 128, 128).regions[0].phrase == meant
+
+
+@pytest.mark.parametrize("box", ["b, 5, 6, 70, 80)", "b, [5, 6, 70, 80])", 'b", [5, 6, 70, 80])'])
+def test_a_box_in_a_bracket_that_is_not_opened_is_not_read(box):
+    with pytest.raises(ValueError, match=r"item 2 \(line 2\)"):
+        read_layout(f"{GOOD}\n{box}", "auto", 128, 128)
+
+
+@pytest.mark.parametrize(
+    "entry, phrase",
+    [
+        ({"type": "text", "text": "OPEN"}, 'the text "OPEN"'),
+        ({"type": "text", "text": " ", "desc": "a sign"}, "a sign"),
+        ({"type": "text", "desc": "a sign"}, "a sign"),
+        ({"type": "obj", "text": "OPEN", "desc": "a sign"}, "a sign"),
+        ({"text": "OPEN", "desc": "a sign"}, "a sign"),
+    ],
+)
+def test_only_letters_that_are_to_be_painted_go_into_a_phrase(entry, phrase):
+    assert read_layout(json.dumps([entry | {"bbox": [0, 0, 9, 9]}]), "elements").regions[0].phrase == phrase
+    corner = {"x": 0, "y": 0, "width": 9, "height": 9, "label": "a label"}
+    for text in ([corner | {"metadata": entry}], corner | {"metadata": entry}):
+        assert read_layout(json.dumps(text)).regions[0].phrase == phrase
+
+
+@pytest.mark.parametrize("metadata", [{}, {"desc": " "}, {"type": "obj", "text": "OPEN"}, None])
+def test_a_label_stands_in_where_a_canvas_box_has_no_description(metadata):
+    box = {"x": 0, "y": 0, "width": 9, "height": 9, "label": "a label", "metadata": metadata}
+    assert read_layout(json.dumps([box])).regions[0].phrase == "a label"
+
+
+def test_one_entry_tells_the_form_of_a_list():
+    """Letters without a description, and a canvas box without metadata, stand among others."""
+    sign = {"type": "text", "text": "OPEN", "bbox": [0, 0, 500, 1000]}
+    boxes = [region.box for region in read_layout(json.dumps([sign, element("a", 0, 0, 1000, 500)])).regions]
+    assert boxes == [(0, 0, 1, 0.5)] * 2
+    plain = {"x": 0, "y": 0, "width": 256, "height": 512, "label": "b"}
+    regions = read_layout(json.dumps([plain, canvas_box("a", 0, 0, 256, 512)])).regions
+    assert [(region.phrase, region.box) for region in regions] == [
+        ("b", (0, 0, 0.5, 1)),
+        ("a", (0, 0, 0.5, 1)),
+    ]
+
+
+def test_the_words_of_a_json_prompt_stand_in_one_order():
+    style = {
+        "art_style": "cubist;",
+        "medium": "oil",
+        "photo": "50 mm, ",
+        "lighting": " dim.",
+        "aesthetics": "calm,",
+    }
+    text = {
+        "style_description": style,
+        "compositional_deconstruction": {"elements": [], "background": "a wall.. "},
+        "high_level_description": "a shelf;",
+    }
+    assert read_layout(json.dumps(text)).prompt == "a shelf, a wall, calm, dim, 50 mm, oil, cubist"
+    assert read_layout(json.dumps(text | {"style_description": None})).prompt == "a shelf, a wall"
+
+
+def test_one_frame_of_a_canvas_is_chosen():
+    text = json.dumps([[canvas_box("a", 0, 0, 9, 9)], [canvas_box("b", 0, 0, 9, 9)]])
+    for index, phrase in enumerate("ab"):
+        assert read_layout(text, index=index).regions[0].phrase == phrase
+    with pytest.raises(ValueError, match="holds 2 layouts. Choose one with index, 0 to 1"):
+        read_layout(text)
+
+
+def test_notes_may_stand_beside_layouts_by_name():
+    text = '{"version": 3, "made by": "hand", "one": {"segment": []}, "true": true, "of": null}'
+    assert read_layout(text, index=0).regions == ()
+    with pytest.raises(ValueError, match="There is no layout 1: the text holds one layout: its index is 0"):
+        read_layout(text, index=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'Like {{"label" ...:\r\n```JSON  \r\n[{ENTRY}]\r\n```',
+        f"Run:\n```python\nprint(1)\n```\n[{ENTRY}]",
+        f'Like {{"label" ...:\n```text\na cup\n```\nso:\n```\n\n  [{ENTRY}]```',
+    ],
+)
+def test_json_is_found_in_its_fence_and_beside_other_fences(text):
+    assert read_layout(text, "auto", 1024, 1024).regions[0].box == (0, 0, 0.5, 0.5)
+
+
+def test_a_null_or_an_empty_list_is_no_place_and_no_words():
+    own = {"phrase": "a", "box": None, "mask": [], "scribble": [], "point": [1, 1], "radius": 0.25}
+    corner = read_layout(json.dumps([own]), "deig", 400, 200).regions[0]
+    assert corner.box == (0.875, 0.75, 1, 1) and corner.scribble is None and corner.mask is None
+    own = {"phrase": "a", "box": [0, 0, 0.5, 0.5], "point": []}
+    assert read_layout(json.dumps([own]), "deig").regions == (Region("a", (0, 0, 0.5, 0.5)),)
+    anno = {
+        "caption": None,
+        "category_name": "a",
+        "bbox": None,
+        "mask": [],
+        "point": [256, 256],
+        "radius": 0.5,
+    }
+    assert read_layout(json.dumps({"annos": [anno]})).regions[0].box == (0, 0, 1, 1)
+
+
+def test_a_box_that_is_given_goes_before_the_one_around_a_place():
+    own = {"phrase": "a", "box": [0, 0, 0.5, 0.5], "point": [0.75, 0.75]}
+    assert read_layout(json.dumps([own]), "deig").regions[0].box == (0, 0, 0.5, 0.5)
+    anno = {"caption": "a", "bbox": [0, 0, 256, 256], "point": [300, 300]}
+    assert read_layout(json.dumps({"annos": [anno]})).regions[0].box == (0, 0, 0.5, 0.5)
+
+
+def test_of_several_places_the_box_is_around_the_most_exact():
+    places = {"point": [0.5, 0.5], "scribble": [[0.25, 0.25], [0.5, 0.75]], "radius": 0.125}
+    mask = {"mask": {"size": [2, 2], "counts": [3, 1]}}
+    read = [
+        read_layout(json.dumps([{"phrase": "a"} | more]), "deig").regions[0].box
+        for more in (places, places | mask)
+    ]
+    assert read == [(0.125, 0.125, 0.625, 0.875), (0.5, 0.5, 1, 1)]
+
+
+@pytest.mark.parametrize("form", ENTRIES)
+def test_a_scribble_of_two_points_is_no_second_box(form):
+    format, entry, around = ENTRIES[form]
+    unit = 128 if form.startswith(("llm", "instance")) else 1
+    stroke = [[0.125 * unit, 0.25 * unit], [0.5 * unit, unit]]
+    mask = {"size": [2, 2], "counts": [0, 1, 2, 1]}
+    text = json.dumps(around(entry | {"scribble": stroke, "mask": mask}))
+    (region,) = read_layout(text, format, 128, 128).regions
+    assert region.scribble == ((0.125, 0.25), (0.5, 1)) and region.mask.values.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("broken, refused", [(20, False), (21, True)])
+def test_few_pieces_that_begin_like_json_may_stand_beside_a_fence(broken, refused):
+    text = '{"label" ... ' * broken + FENCED
+    if refused:
+        with pytest.raises(ValueError, match="JSON breaks off at line 1"):
+            read_layout(text, "auto", 1024, 1024)
+    else:
+        assert len(read_layout(text, "auto", 1024, 1024).regions) == 1
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        (
+            f"So:\nand here there is a big dog at 10 px 10 px 50 px 50 px\n{GOOD}",
+            r"^before item 1 \(line 2\): '.*a big",
+        ),
+        (f'{GOOD}\n\n("b", nowhere)', r'^after item 1 \(line 3\): \'\("b", nowhere\)'),
+        (f'{GOOD}\n{GOOD} ("b", [1, 2]), ("c", so)', r'^after item 2 \(line 2\): \'\("b", \[1, 2\]\), '),
+        (
+            f"{GOOD}\nand\nhere now there is a big dog at 10 px 10 px 50 px 50 px",
+            r"^after item 1 \(line 3\): '.*a big",
+        ),
+        (
+            f"{JSON_GOOD}, here is a dog [10, 10, 50, 50]!",
+            r"^Beside the JSON stands ', here is a dog \[10, 10, 50, 50'",
+        ),
+    ],
+)
+def test_what_looks_like_a_region_is_told_with_its_words_and_line(text, told):
+    with pytest.raises(ValueError, match=told):
+        read_layout(text, "auto", 128, 128)
+
+
+@pytest.mark.parametrize(
+    "entry, told", [({"bbox": [0, 0, 2, 1]}, "outside"), ({"bbox": 1}, r"segment\[0\].bbox should be")]
+)
+def test_errors_in_the_first_of_many_say_so_too(entry, told):
+    text = json.dumps([{"segment": [{"label": "a"} | entry]}, {"segment": []}])
+    with pytest.raises(ValueError, match=f"^Layout 0: .*{told}"):
+        read_layout(text, index=0)
+
+
+def test_our_own_json_has_a_region_a_line():
+    empty = '{\n  "version": 1,\n  "prompt": "",\n  "regions": []\n}'
+    assert write_layout(Layout(())) == empty
+    lines = write_layout(Layout((SPARE, FULL))).splitlines()
+    assert len(lines) == 8 and '"b"' in lines[4] and '"a狗"' in lines[5]
+
+
+@pytest.mark.parametrize("more", [{"info": "by hand"}, {"info": None}, {"images": None}])
+def test_what_a_coco_file_need_not_have_may_be_anything(more):
+    layout = read_layout(coco([1], [], **more), "auto", 100, 100)
+    assert layout.prompt == "" and layout.regions == (Region("a", (0, 0, 0.5, 0.5)),)
+
+
+def test_text_that_is_more_than_a_number_is_none():
+    assert read_layout('{"segment": [], "sold": {"x": "7 cups", "y": "8 cups"}}').regions == ()
+
+
+@pytest.mark.parametrize(
+    "text, place",
+    [
+        ("a: 0 0 1 1\nb \ud800: 0 0 1 1", "line 2"),
+        ('("a \\ud800", [0, 0, 1, 1])', r"item 1 \(line 1\)"),
+        ('("a", [0, 0, 1, 1])\nBackground prompt: b\ud800', "background prompt"),
+        ('{"segment": [], "caption": "\\ud800"}', "the entry.caption"),
+    ],
+)
+def test_half_a_character_is_told_with_its_place(text, place):
+    with pytest.raises(ValueError, match=f"^{place} holds half a character"):
+        read_layout(text)

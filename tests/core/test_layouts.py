@@ -429,6 +429,17 @@ def test_masks_survive_run_lengths(height, width, seed):
     [
         ({"size": [2, 2], "counts": "00"}, "cover"),
         ({"size": [2, 2], "counts": "~~~"}, "no COCO run length"),
+        ({"size": [2, 2], "counts": "0p"}, "'p' at character 1"),
+        ({"size": [2, 2], "counts": "/"}, "'/' at character 0"),
+        ({"size": [2, 2], "counts": "Q" * 8 + "0"}, "'Q' at character 7"),
+        ({"size": [2, 3], "counts": [1, 4]}, "counts cover 5 pixels of 2 x 3"),
+        ({"size": [2, 3]}, "counts should be run lengths"),
+        (
+            {"size": [8192, 8193], "counts": [0, 8192 * 8193]},
+            "8192 x 8193; it takes 1 to 67108864 pixels in all",
+        ),
+        ({"size": [4, 0], "counts": []}, "pixels in all"),
+        ({"size": [2], "counts": [4]}, "2 numbers, .height, width., but it is .2."),
         ({"size": [2, 2], "counts": "P"}, "ends in the middle"),
         ({"size": [2, 2], "counts": [1, -1, 4]}, "run lengths"),
         ({"size": [1e9, 1e9], "counts": "0"}, "pixels in all"),

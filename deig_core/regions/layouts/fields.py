@@ -118,9 +118,10 @@ def side(holder: dict, key: str, place: str) -> float | None:
     """A width or height in pixels, None where there is none."""
     if holder.get(key) is None:
         return None
-    pixels = number(holder[key], f"{place}.{key}" if place else key)
+    place = f"{place}.{key}" if place else key
+    pixels = number(holder[key], place)
     if pixels <= 0:
-        raise ValueError(f"{place}.{key} is {pixels:g}; a side is more than 0 pixels.")
+        raise ValueError(f"{place} is {pixels:g}; a side is more than 0 pixels.")
     return pixels
 
 

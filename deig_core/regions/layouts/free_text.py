@@ -86,12 +86,11 @@ def _llm_box(entry: dict, place: str) -> fields.Box:
             )
         return fields.from_corner(fields.numbers(holder, 4, "x, y, width, height", f"{place}.{key}"))
     if isinstance(holder, dict):
+        inside = place if key is None else f"{place}.{key}"
         for names in (*CORNER_AND_SIZE, *CORNERS):
             if all(name in holder for name in names):
-                fields.refuse_more_boxes(
-                    holder, place if key is None else f"{place}.{key}", *names, *PLACE_KEYS
-                )
-                values = tuple(fields.number(holder[name], f"{place}.{name}") for name in names)
+                fields.refuse_more_boxes(holder, inside, *names, *PLACE_KEYS)
+                values = tuple(fields.number(holder[name], f"{inside}.{name}") for name in names)
                 return fields.from_corner(values) if names in CORNER_AND_SIZE else values
     raise ValueError(f"{place} has no box: bbox as [x, y, width, height], or x, y, width and height by name.")
 
@@ -103,7 +102,7 @@ def read_lines(text: str, width: float, height: float, edges: str) -> Draft:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         place = f"line {count}"
-        fields.limit_count(len(found), "The text")
+        fields.limit_count(len(found) + 1, "The text")
         phrase, colon, numbers = line.rpartition(":")
         if not colon:
             raise ValueError(f"{place} should read 'phrase: x1 y1 x2 y2', but it is {fields.shown(line)}.")

@@ -89,7 +89,7 @@ def find_pairs(text: str) -> Pairs:
     found: list[Pair] = []
     unclear, end, line = "", 0, 1
     for match in BOX.finditer(text):
-        fields.limit_count(len(found), "The text")
+        fields.limit_count(len(found) + 1, "The text")
         before = text[end : match.start()]
         first_line, line = line, line + before.count("\n")
         place = f"item {len(found) + 1} (line {line})"
@@ -129,6 +129,7 @@ def _left_over(text: str, found: int, line: int) -> str:
     if not starts:
         return ""
     at = min(starts)
+    at += len(text[at:]) - len(text[at:].lstrip())
     where = f"after item {found}" if found else "before item 1"
     place = f"{where} (line {line + text[:at].count(chr(10))})"
     return _said_unclear(place, text[at : at + 90])

@@ -39,10 +39,11 @@ _LOOKS = (
     (r"^double_blocks\.|\.double_blocks\.|\.joint_blocks\.", "a Flux or SD3 model"),
     (r"(^|\.)control_model\.|(^|\.)zero_convs\.|^controlnet_", "a ControlNet"),
     (r"(^|\.)encoder\.block\.\d+\.layer\.", "a T5 text encoder, which belongs in models/text_encoders"),
+    # Before its own text encoder and autoencoder.
+    (r"^cond_stage_model\.|(^|\.)input_blocks\.\d+\.", "a plain Stable Diffusion checkpoint"),
     (r"(^|\.)text_model\.encoder\.", "a CLIP text encoder"),
     (r"(^|\.)image_proj\.|(^|\.)ip_adapter\.", "an IP-Adapter"),
     (r"(^|\.)(down_blocks|up_blocks)\.\d+\.attentions\.", "a UNet in the layout of diffusers"),
-    (r"^cond_stage_model\.|(^|\.)input_blocks\.\d+\.", "a plain Stable Diffusion checkpoint"),
     (r"(^|\.)decoder\.conv_in\.|(^|\.)encoder\.conv_in\.", "a VAE"),
 )
 

@@ -1,12 +1,13 @@
 """The UNet and the VAE of a checkpoint: written as an ordinary one, and compared with another."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from deig_pack.deig_core.files.base_model import UNET, VAE, main, open_base, report
+from deig_pack.deig_core.files.base_model import UNET, VAE, main, open_base, report, write_base
 from deig_pack.tests.core.test_checkpoint import Runs, save, small_adapter
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -74,7 +75,12 @@ def test_what_is_written_is_an_ordinary_checkpoint(form, dtype, tmp_path):
     assert equal(load_file(base), ordinary(kind))
     assert "10 tensors" in said and "no CLIP" in said and str(base) in said
     with safe_open(base, "pt") as file:
-        assert "without CLIP" in file.metadata()["what"]
+        assert file.metadata() == {
+            "format": "pt",
+            "what": "Stable Diffusion UNet and VAE, without CLIP",
+            "source": "model.pth",
+            "tensors": "10",
+        }
 
 
 def test_an_ordinary_checkpoint_is_read_as_it_is(tmp_path):
@@ -85,6 +91,41 @@ def test_an_ordinary_checkpoint_is_read_as_it_is(tmp_path):
     ):
         source = open_base(path)
         assert equal({name: source.read(name) for name in source.places}, ordinary())
+
+
+def test_the_command_says_how_much_it_wrote(tmp_path, capsys):
+    large = {"input_blocks.0.0.weight": torch.zeros(1500, 1000)}
+    path = save(
+        {"model": large, "autoencoder": {"encoder.x": torch.zeros(700, 1000)}}, tmp_path / "model.pth"
+    )
+    said = main([str(path), str(tmp_path / "base.safetensors"), "--dtype", "fp16"])
+    assert said.startswith("Wrote UNet and VAE, 2 tensors, 2.2 M parameters, 4.4 MB: ")
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_writing_tells_how_many_tensors_are_done(tmp_path, model_pth):
+    told = []
+    write_base(
+        open_base(model_pth),
+        tmp_path / "base.safetensors",
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 10) for done in range(1, 11)]
+
+
+def test_one_command_may_write_and_compare(tmp_path, model_pth, capsys):
+    other = save(ordinary(), tmp_path / "sd.safetensors", "safetensors")
+    base = tmp_path / "base.safetensors"
+    lines = main([str(model_pth), str(base), "--compare", str(other)]).splitlines()
+    assert [line.split(",")[0] for line in lines] == ["Wrote UNet and VAE", "UNet: the same", "VAE: the same"]
+    assert capsys.readouterr().err.count("10/10") == 2
+
+
+def test_what_counts_is_written_in_its_own_type(tmp_path):
+    parts = released(model=unet() | {"out.seen": torch.tensor([2**40 + 1])})
+    base = tmp_path / "base.safetensors"
+    main([str(save(parts, tmp_path / "model.pth")), str(base), "--dtype", "fp16"])
+    assert equal(load_file(base), ordinary(torch.float16) | {f"{UNET}out.seen": torch.tensor([2**40 + 1])})
 
 
 @pytest.mark.parametrize("numbers", [[0.0, 1e6], [-1e6, 0.0]], ids=str)
@@ -109,6 +150,14 @@ def test_what_has_no_base_says_what_it_has(tmp_path):
     del parts["autoencoder"]
     with pytest.raises(ValueError, match=r"no VAE in it"):
         main([str(save(parts, tmp_path / "half.pth")), str(tmp_path / "base.safetensors")])
+    alone = {name: tensor for name, tensor in ordinary().items() if name.startswith(VAE)}
+    with pytest.raises(ValueError, match=r"vae\.safetensors has no UNet in it"):
+        main(
+            [
+                str(save(alone, tmp_path / "vae.safetensors", "safetensors")),
+                str(tmp_path / "base.safetensors"),
+            ]
+        )
 
 
 def test_nothing_in_the_file_is_run(tmp_path):
@@ -186,12 +235,43 @@ def test_a_file_without_a_vae_is_compared_by_its_unet(tmp_path, model_pth):
     ]
 
 
+@pytest.mark.parametrize(
+    "here, there, lacking", [(0, 1, "a.pth"), (1, 0, "b.pth"), (0, 0, "a.pth and b.pth")]
+)
+def test_the_file_that_lacks_a_part_is_named(tmp_path, here, there, lacking):
+    sources = [
+        open_base(save(released() if has else {"model": unet()}, tmp_path / name))
+        for name, has in (("a.pth", here), ("b.pth", there))
+    ]
+    assert report(*sources).splitlines()[1:] == [f"VAE: not compared, {lacking} has none."]
+
+
 def test_many_differences_are_counted(tmp_path):
     blocks = {f"input_blocks.{number}.x": torch.zeros(2) for number in range(30)}
     one = save({"model": blocks}, tmp_path / "one.pth")
     other = save({"model": {name: values + 1 for name, values in blocks.items()}}, tmp_path / "other.pth")
     lines = report(open_base(one), open_base(other)).splitlines()
     assert "30 differ" in lines[0] and len(lines) == 1 + 10 + 1 + 1 and "20 more" in lines[11]
+
+
+def test_ten_differences_are_all_named_and_nothing_is_left_to_count(tmp_path):
+    blocks = {f"input_blocks.{number}.x": torch.zeros(2) for number in range(10)}
+    one = save({"model": blocks}, tmp_path / "one.pth")
+    other = save({"model": {name: values + 1 for name, values in blocks.items()}}, tmp_path / "other.pth")
+    lines = report(open_base(one), open_base(other)).splitlines()
+    assert len(lines) == 1 + 10 + 1 and not any("more" in line for line in lines)
+
+
+@pytest.mark.parametrize("count, end", [(10, r"input_blocks\.9\.x\)"), (11, r"input_blocks\.9\.x \.\.\.\)")])
+def test_of_names_that_only_one_file_has_ten_are_shown(tmp_path, count, end):
+    blocks = {f"input_blocks.{number}.x": torch.zeros(2) for number in range(count)}
+    one = save({"model": blocks | {"out.x": torch.zeros(1)}}, tmp_path / "one.pth")
+    other = save({"model": {"out.x": torch.zeros(1)}}, tmp_path / "other.pth")
+    said = report(open_base(one), open_base(other))
+    assert re.search(
+        rf"  only in one\.pth, or of another shape there: {count} \(.*{end}$", said, re.MULTILINE
+    )
+    assert "only in other.pth" not in said
 
 
 MEASURED = """

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
+from deig_pack.deig_core.files import pickles
 from deig_pack.deig_core.files.checkpoint import (
     main,
     open_adapter,
@@ -29,6 +30,7 @@ from deig_pack.deig_core.files.checkpoint import (
 )
 from deig_pack.deig_core.files.pickles import Foreign, walk_pickle
 from deig_pack.deig_core.files.tensor_files import open_tensors
+from deig_pack.tests.core.instance_diffusion import test_instance_files as instance_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -37,6 +39,7 @@ from bench import released
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("zip", "legacy", "safetensors")
+LEGACY = 0x1950A86A20F9469CFC6C  # what torch.save began with before 1.6
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 
 tmp_is_reused = settings(
@@ -232,7 +235,160 @@ def test_reads_types_that_torch_saves_in_a_way_of_their_own(tmp_path, form):
     state["wide, behind others"] = torch.arange(9, dtype=torch.int32).to(torch.uint16)[3:]
     state["attribute"] = torch.nn.Parameter(torch.ones(2))
     state["attribute"].note = "kept on the tensor by whoever trained it"
+    state["attribute of a plain one"] = torch.ones(3)
+    state["attribute of a plain one"].note = "kept"
     assert same(read_state_dict(save(state, tmp_path / "model", form), lambda name: True), state)
+
+
+@pytest.mark.parametrize(
+    "form, dtype",
+    [
+        (form, dtype)
+        for form in FORMATS
+        for dtype in pickles.DTYPES.values()
+        if form != "safetensors" or not (dtype.is_complex or "fnuz" in str(dtype))
+    ],
+    ids=str,
+)
+def test_every_type_of_numbers_is_read(tmp_path, form, dtype):
+    state = {"x": torch.tensor([1, 0, 3, 100]).to(dtype)}
+    assert same(read_state_dict(save(state, tmp_path / "any", form), lambda name: True), state)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_empty_tensor_is_cast_too(tmp_path, form):
+    path = save({"none": torch.ones(0, 3), "one": torch.ones(1)}, tmp_path / "any", form)
+    with open_tensors(path) as tensors:
+        got = tensors.read("none", torch.float16)
+    assert got.shape == (0, 3) and got.dtype == torch.float16
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_name_of_500_characters_is_the_longest(tmp_path, form):
+    path = save({"x" * 500: torch.ones(2)}, tmp_path / "any", form)
+    assert list(open_tensors(path).entries) == ["x" * 500]
+    path = save({"x" * 501: torch.ones(2)}, tmp_path / "any", form)
+    if form == "safetensors":
+        with pytest.raises(ValueError, match="says nothing usable about the tensor 'xxx"):
+            open_tensors(path)
+    else:
+        assert open_tensors(path).entries == {}
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".sft", ".pth", ".pt", ".bin"])
+def test_instancediffusions_split_files_may_have_any_suffix_of_tensors(tmp_path, suffix):
+    state = {name: torch.zeros(*shape[:1], 1) for name, shape in instance_files.SHAPES.items()}
+    paths = instance_files.save_split(tmp_path, state)
+    for path in paths[1:]:
+        path.rename(path.with_suffix(suffix))
+    assert open_adapter(paths[0]).places.keys() == state.keys()
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize(
+    "sizes, taken",
+    [
+        ({"model": 3, "ema": 2}, "model"),
+        ({"model": 2, "ema": 2}, "ema"),
+        ({"model": 2, "state_dict": 3}, "state_dict"),
+        ({"model": 3, "optimizer": 5}, "model"),
+        ({"model": 2, "": 3}, ""),
+        ({"model": 3, "": 2}, "model"),
+    ],
+    ids=str,
+)
+def test_of_several_state_dicts_the_largest_is_read(tmp_path, form, sizes, taken):
+    states = {
+        place: {f"IDE.{number}": torch.full((2,), float(number)) + len(place) for number in range(size)}
+        for place, size in sizes.items()
+    }
+    content = {place: state for place, state in states.items() if place} | states.get("", {})
+    assert same(read_adapter(save(content, tmp_path / "model.pth", form)), states[taken])
+
+
+def test_tensors_in_lists_of_blocks_are_named_by_their_numbers(tmp_path):
+    nest = {"blocks": {0: {"w": torch.ones(1)}, 12: {"w": torch.ones(2)}, -1: {"w": torch.ones(3)}}}
+    got = read_state_dict(save(nest, tmp_path / "model.pth"), lambda name: True)
+    assert same(got, {"blocks.0.w": torch.ones(1), "blocks.12.w": torch.ones(2)})
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_objects_are_read_from_any_protocol(protocol):
+    again = ["twice"]
+    whole = {
+        "numbers": [1, -2, 300, 70_000, 2**40, -(2**40), 2**600, 2.5, True, False, None],
+        "tuples": [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), ("a", (2, ["b"]))],
+        "texts": ["", "a", "ä€\U0001f600", "x" * 300],
+        "dicts": [{}, {"one": 1}, {3: {"a": 1, "b": 2}}],
+        "again": [again, again, {"more": again}],
+        "counted": collections.OrderedDict([("z", 1), ("a", 2)]),
+        "made": collections.defaultdict(list, a=[1]),
+    }
+    if protocol >= 3:
+        whole["bytes"] = [b"", b"a", b"x" * 300]
+    got = walk_pickle(BytesIO(pickle.dumps(whole, protocol))).value
+    assert got == whole and list(got["counted"]) == ["z", "a"]
+    assert [type(number) for number in got["numbers"][-3:]] == [bool, bool, type(None)]
+    assert got["again"][0] is got["again"][1] is got["again"][2]["more"]
+
+
+@pytest.mark.parametrize(
+    "opcodes, value",
+    [
+        (b"K\x01K\x022\x87", (1, 2, 2)),
+        (b"K\x01K\x020", 1),
+        (b"K\x01(K\x02K\x031", 1),
+        (b"(K\x01K\x02l", [1, 2]),
+        (b"(K\x01K\x02t", (1, 2)),
+        (b"(K\x01K\x02K\x03K\x04d", {1: 2, 3: 4}),
+        (b"}K\x01K\x02s", {1: 2}),
+        (b"}(K\x01K\x02K\x03K\x04u", {1: 2, 3: 4}),
+        (b"](K\x01K\x02e", [1, 2]),
+        (b"K\x01p5\n0K\x02p6\n0g5\n", 1),
+        (b"(K\x01K\x02\x91", Foreign("builtins.frozenset")),
+        (b"\x8f(K\x01\x90", Foreign("builtins.set")),
+        (b"}(K\x01K\x02\x88K\x03u", {1: 2}),
+        (b"}K\x01b", {}),
+        (b"Pabc\n", Foreign("a persistent id in text")),
+        (b"\x82\x05", Foreign("copyreg extension 5")),
+        (b"\x97", Foreign("a buffer outside the pickle")),
+        (b"cos\nsystem\n)R", Foreign("os.system")),
+        (b"\x8c\x02os\x8c\x06system\x93)R", Foreign("os.system")),
+        (b"(K\x01ios\nsystem\n", Foreign("os.system")),
+        (b"(cos\nsystem\nK\x01o", Foreign("os.system")),
+        (b"cos\nsystem\n)}\x92", Foreign("os.system")),
+    ],
+    ids=[
+        *(
+            "dup",
+            "pop",
+            "pop_mark",
+            "list",
+            "tuple",
+            "dict",
+            "setitem",
+            "setitems",
+            "appends",
+            "memo",
+            "frozenset",
+        ),
+        *(
+            "set",
+            "bool_key",
+            "build",
+            "persid",
+            "extension",
+            "buffer",
+            "global",
+            "stack_global",
+            "inst",
+            "obj",
+        ),
+        "newobj_ex",
+    ],
+)
+def test_each_opcode_does_to_the_stack_what_pickle_does(opcodes, value):
+    assert walk_pickle(BytesIO(b"\x80\x04" + opcodes + b".")).value == value
 
 
 # Nothing is executed
@@ -434,6 +590,76 @@ def test_any_bytes_are_refused(tmp_path, content, start):
     )
 
 
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (pickle.dumps({"a": 1}), "a pickle that torch.save did not write.*save it again"),
+        (b"".join(pickle.dumps(part, 2) for part in (LEGACY, 1002, {"little_endian": True})), "a form of"),
+        (b"".join(pickle.dumps(part, 2) for part in (LEGACY, 1001, {"little_endian": False})), "a form of"),
+    ],
+    ids=["plain", "version", "big_endian"],
+)
+def test_a_pickle_of_another_make_is_refused(tmp_path, content, words):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"model\.pth is {'in ' if words == 'a form of' else ''}{words}"):
+        read_adapter(tmp_path / "model.pth")
+
+
+def packed(path: Path, changes: dict[str, bytes | None]) -> Path:
+    """The archive with some of its members changed, or taken out."""
+    with zipfile.ZipFile(path) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    folder = next(iter(members)).split("/")[0]
+    members |= {f"{folder}/{name}": content for name, content in changes.items()}
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in members.items():
+            if content is not None:
+                target.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"byteorder": b"big"}, "big-endian machine.*save it again"),
+        ({"data/1": None}, "lacks storage 1.*fetch the file again"),
+        ({"data/1": bytes(11)}, "lacks storage 1.*fetch the file again"),
+    ],
+    ids=["byte_order", "missing", "short"],
+)
+def test_an_archive_that_is_not_whole_says_what_it_lacks(tmp_path, changes, words):
+    path = save({"IDE.a": torch.ones(2), "IDE.b": torch.ones(3)}, tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=rf"model\.pth.*{words}"):
+        open_tensors(packed(path, changes))
+
+
+@pytest.mark.parametrize(
+    "which, at, changed, words",
+    [
+        ("index", -30, b"XX", "archive is damaged at model/data/0"),
+        ("rindex", -46 + 24, struct.pack("<I", 10**6), "archive ends within model/data/0"),
+        ("rindex", -46 + 42, struct.pack("<I", 10**6), "archive is damaged at model/data/0"),
+    ],
+    ids=["header", "size", "offset"],
+)
+def test_an_archive_whose_list_does_not_fit_is_refused(tmp_path, which, at, changed, words):
+    """The name stands in the header of the member itself, and in the archive's list."""
+    path = save({"IDE.a": torch.ones(2)}, tmp_path / "model.pth")
+    content = bytearray(path.read_bytes())
+    start = getattr(content, which)(b"model/data/0") + at
+    content[start : start + len(changed)] = changed
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"model\.pth: the {words}.*fetch the file again"):
+        open_tensors(path)
+
+
+@pytest.mark.parametrize("changes", [{"byteorder": None}, {"data/1": bytes(13)}], ids=["older", "longer"])
+def test_an_archive_without_what_it_may_lack_is_read(tmp_path, changes):
+    path = save({"IDE.a": torch.ones(2), "IDE.b": torch.zeros(3)}, tmp_path / "model.pth")
+    got = read_adapter(packed(path, changes))
+    assert same(got, {"IDE.a": torch.ones(2), "IDE.b": torch.zeros(3)})
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no file .*nothing\.pth"):
         read_adapter(tmp_path / "nothing.pth")
@@ -444,6 +670,8 @@ def test_a_missing_file_is_named(tmp_path):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"\r\n  <html></html>", "web page"),
+        (b"GIF89a, not this", r"begins with b'GIF89a, ', which is neither.*fetch the file again"),
     ],
 )
 def test_what_came_instead_of_the_file_is_said(tmp_path, content, words):
@@ -516,6 +744,28 @@ def test_a_foreign_archive_is_refused(tmp_path):
         ),
         (["model.diffusion_model.input_blocks.0.0.weight"], "a plain Stable Diffusion checkpoint"),
         (["lora_unet_input_blocks_1_1.lora_down.weight"], "a LoRA"),
+        (["unet.to_q.lora.up.weight"], "a LoRA"),
+        (["unet.to_q.hada_w1_a"], "a LoRA"),
+        (["label_emb.0.0.weight", "input_blocks.0.0.weight"], "an SDXL checkpoint"),
+        (["model.diffusion_model.joint_blocks.0.x"], "a Flux or SD3 model"),
+        (["zero_convs.0.0.weight", "input_blocks.0.0.weight"], "a ControlNet"),
+        (["controlnet_cond_embedding.conv_in.weight"], "a ControlNet"),
+        (["text_model.encoder.layers.0.x"], "a CLIP text encoder"),
+        (["image_proj.norm.weight"], "an IP-Adapter"),
+        (["ip_adapter.1.to_k_ip.weight"], "an IP-Adapter"),
+        (["down_blocks.0.attentions.0.norm.weight"], "a UNet in the layout of diffusers"),
+        (["up_blocks.1.attentions.0.norm.weight"], "a UNet in the layout of diffusers"),
+        (["cond_stage_model.x"], "a plain Stable Diffusion checkpoint"),
+        (
+            [
+                "model.diffusion_model.input_blocks.0.0.weight",
+                "cond_stage_model.transformer.text_model.encoder.layers.0.layer_norm1.bias",
+                "first_stage_model.decoder.conv_in.weight",
+            ],
+            "looks like a plain Stable Diffusion checkpoint",
+        ),
+        (["encoder.conv_in.weight"], "a VAE"),
+        (["first_stage_model.decoder.conv_in.weight"], "a VAE"),
         (["control_model.input_blocks.0.0.weight"], "a ControlNet"),
         (["encoder.block.0.layer.0.SelfAttention.q.weight"], "a T5 text encoder"),
         (["double_blocks.0.img_mod.lin.weight"], "a Flux or SD3 model"),
@@ -538,6 +788,12 @@ def test_a_quantised_adapter_is_refused(tmp_path):
     adapter["IDE.connector.latents"] = torch.ones(4, 4, dtype=torch.int8)
     with pytest.raises(ValueError, match=r"IDE\.connector\.latents.*torch\.int8.*quantised"):
         read_adapter(save({"model": adapter}, tmp_path / "model.pth"))
+
+
+def test_a_file_that_is_an_object_as_a_whole_is_named_as_such(tmp_path):
+    path = save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"model\.pth: the file is no state dict but asks for 'torch\.nn"):
+        read_adapter(path)
 
 
 def test_two_adapters_in_one_file_are_refused(tmp_path):
@@ -589,6 +845,44 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, numbers):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_numbers_are_written_as_they_are_where_no_type_is_asked_for(tmp_path):
+    state = {"IDE.x": torch.tensor([float("nan"), float("inf")])}
+    write_adapter(state, tmp_path / "deig.safetensors")
+    assert same(load_file(tmp_path / "deig.safetensors"), state)
+
+
+def test_an_empty_tensor_is_written_in_the_type_asked_for(tmp_path):
+    write_adapter({"IDE.x": torch.ones(0, 3)}, tmp_path / "deig.safetensors", torch.float16)
+    assert same(load_file(tmp_path / "deig.safetensors"), {"IDE.x": torch.ones(0, 3).half()})
+
+
+def test_tensors_in_memory_are_written_as_such(tmp_path):
+    write_adapter({"IDE.x": torch.ones(3)}, tmp_path / "deig.safetensors")
+    with safetensors.safe_open(tmp_path / "deig.safetensors", "pt") as file:
+        assert file.metadata()["source"] == "tensors in memory" and file.metadata()["what"] == "DEIG adapter"
+
+
+def test_each_tensor_begins_at_a_multiple_of_its_element_size(tmp_path):
+    """As whoever maps the file needs it."""
+    for length in range(1, 9):
+        state = {
+            "x" * length: torch.ones(3, dtype=torch.uint8),
+            "half": torch.ones(3).half(),
+            "wide": torch.ones(1, dtype=torch.float64),
+            "usual": torch.ones(1),
+        }
+        write_adapter(state, tmp_path / "deig.safetensors")
+        for window in open_tensors(tmp_path / "deig.safetensors").entries.values():
+            assert window.position % window.dtype.itemsize == 0
+
+
+def test_a_folder_that_has_the_name_is_left_alone(tmp_path):
+    (tmp_path / "deig.safetensors").mkdir()
+    with pytest.raises(ValueError, match=r"deig\.safetensors cannot be written \(.*0 MB are needed"):
+        write_adapter({"IDE.x": torch.ones(3)}, tmp_path / "deig.safetensors")
+    assert list(tmp_path.iterdir()) == [tmp_path / "deig.safetensors"]
+
+
 def test_a_target_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must end so"):
         write_adapter({}, tmp_path / "deig.pth")
@@ -615,6 +909,19 @@ def test_the_command_converts_and_says_what_it_kept(tmp_path):
     parameters, size = sum(tensor.numel() for tensor in adapter.values()) / 1e6, target.stat().st_size / 1e6
     assert last == f"Kept 409 of 412 tensors, {parameters:.1f} M parameters, {size:.1f} MB, float16: {target}"
     assert same(load_file(target), {name: tensor.half() for name, tensor in adapter.items()})
+
+
+def test_the_command_says_how_much_it_kept_and_in_which_types(tmp_path):
+    content = {
+        "IDE.x": torch.zeros(1500, 1000),
+        "IDE.y": torch.zeros(700, 1000).half(),
+        "out.x": torch.ones(1),
+    }
+    content |= {"IDE.z": torch.zeros(1).bfloat16(), "IDE.w": torch.zeros(1).double()}
+    target = tmp_path / "deig.safetensors"
+    said = main([str(save(content, tmp_path / "model.pth")), str(target)])
+    kinds = "bfloat16 and float16 and float32 and float64"
+    assert said == f"Kept 4 of 5 tensors, 2.2 M parameters, 7.4 MB, {kinds}: {target}"
 
 
 def test_the_command_does_not_replace_a_file_unasked(tmp_path):

@@ -22,9 +22,10 @@ from deig_pack.deig_core.deig.adapter import load_adapter
 from deig_pack.deig_core.deig.text_encoder import find_encoders, load_encoder
 from deig_pack.deig_core.files import encoder_files, tensor_files
 from deig_pack.deig_core.files.checkpoint import open_adapter, read_state_dict, write_adapter
-from deig_pack.deig_core.files.encoder_files import EncoderFiles
-from deig_pack.deig_core.files.pickles import walk_pickle
+from deig_pack.deig_core.files.encoder_files import EncoderFiles, read_config
+from deig_pack.deig_core.files.pickles import Foreign, StorageRef, walk_pickle
 from deig_pack.deig_core.files.tensor_files import open_tensors
+from deig_pack.deig_core.files.windows import shown, shown_list
 from deig_pack.deig_core.instance_diffusion.adapter import load_instance_diffusion
 from deig_pack.tests import standins
 from deig_pack.tests.core.test_text_encoder import (
@@ -85,8 +86,16 @@ def test_a_file_replaced_meanwhile_is_read_as_it_was_opened(tmp_path, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("change", ["cut", "grown", "overwritten"])
-def test_a_file_changed_in_place_is_an_error_that_says_so(tmp_path, form, change):
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("cut", "its size was {size} bytes and is 1000"),
+        ("grown", "its size was {size} bytes and is {grown}"),
+        ("overwritten", "it was written to"),
+    ],
+    ids=lambda value: value.split()[0],
+)
+def test_a_file_changed_in_place_is_an_error_that_says_so(tmp_path, form, change, words):
     path = save(full(1), tmp_path / "deig", form)
     source = open_adapter(path)
     source.read("IDE.0")
@@ -97,8 +106,24 @@ def test_a_file_changed_in_place_is_an_error_that_says_so(tmp_path, form, change
         with path.open("r+b" if change == "overwritten" else "ab") as file:
             file.write(bytes(100))
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
-    with pytest.raises(ValueError, match="deig changed while it was read.*load it again"):
+    words = words.format(size=before.st_size, grown=before.st_size + 100)
+    with pytest.raises(ValueError, match=f"deig changed while it was read: {words}.*load it again"):
         source.read("IDE.3")
+
+
+def test_a_file_that_may_not_be_read_is_named():
+    with unprivileged() as folder:
+        path = save(full(1), folder / "deig.safetensors", "safetensors")
+        path.chmod(0)
+        with pytest.raises(ValueError, match=r"deig\.safetensors cannot be opened \(Permission denied\)"):
+            open_tensors(path)
+
+
+def test_a_folder_in_which_nothing_may_be_written_is_named():
+    with unprivileged() as folder:
+        (folder / "locked").mkdir(0o500)
+        with pytest.raises(ValueError, match=r"deig\.safetensors cannot be written \(Permission denied\)"):
+            write_adapter(full(1), folder / "locked" / "deig.safetensors")
 
 
 def test_a_file_is_closed_when_its_tensors_are_read(tmp_path):
@@ -142,7 +167,17 @@ def test_a_storage_described_twice_with_different_sizes_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "size, stride, offset, fits",
-    [(4, 1, 0, True), (5, 1, 0, False), (2, 3, 0, True), (2, 4, 0, False), (3, 1, 1, True), (4, 1, 1, False)],
+    [
+        *(
+            (4, 1, 0, True),
+            (5, 1, 0, False),
+            (2, 3, 0, True),
+            (2, 4, 0, False),
+            (3, 1, 1, True),
+            (4, 1, 1, False),
+        ),
+        *((4, -1, 3, False), (2, 1, -1, False), (1, 1, 3, True), (1, 1, 4, False)),
+    ],
 )
 def test_a_tensor_ends_within_its_storage(tmp_path, size, stride, offset, fits):
     """The number behind it is another tensor's, or none's."""
@@ -160,6 +195,58 @@ def test_a_tensor_ends_within_its_storage(tmp_path, size, stride, offset, fits):
     else:
         with pytest.raises(ValueError, match=r"model\.pth.*IDE\.a"):
             everything(path)
+
+
+@pytest.mark.parametrize(
+    "recipe, rest",
+    [("_rebuild_tensor", b""), ("_rebuild_tensor_v2", b"I00\nN"), ("_rebuild_tensor_v2", b"I00\nN}")],
+    ids=["oldest", "plain", "with_flags"],
+)
+def test_a_tensor_of_each_of_torchs_makers_is_read(tmp_path, recipe, rest):
+    tensor = b"ctorch._utils\n%s\n(%sI1\n(I2\nt(I2\nt%stR" % (recipe.encode(), storage(4), rest)
+    path = tmp_path / "model.pth"
+    numbers = struct.pack("<Q4f", 4, 0, 1, 2, 3)
+    path.write_bytes(legacy(b"\x80\x02}(S'IDE.a'\n" + tensor + b"u.", ["0"], numbers))
+    assert torch.equal(everything(path)["IDE.a"], torch.tensor([1.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    "identity, asked",
+    [
+        (b"(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI4\nNt", None),
+        (b"(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI4\n(S'1'\nI0\nI4\ntt", "torch.FloatStorage"),
+        (b"(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI-4\nt", "torch.FloatStorage"),
+        (b"(S'storage'\nctorch\nQInt8Storage\nS'0'\nS'cpu'\nI4\nt", "torch.QInt8Storage"),
+        (b"(S'module'\nctorch\nFloatStorage\nS'0'\nt", "a persistent id that torch.save does not write"),
+    ],
+    ids=["whole", "view", "negative", "quantised", "other"],
+)
+def test_a_storage_is_read_only_if_it_is_a_whole_one_of_plain_numbers(identity, asked):
+    walked = walk_pickle(io.BytesIO(b"\x80\x02" + identity + b"Q."))
+    if asked is None:
+        assert walked.value == StorageRef("0", torch.float32, 4) and walked.storages == {"0": walked.value}
+    else:
+        assert walked.value == Foreign(asked) and walked.storages == {}
+
+
+@pytest.mark.parametrize(
+    "keys, counts, words",
+    [
+        (["1"], [4], "list of storages does not fit the tensors"),
+        (None, [4], "list of storages does not fit the tensors"),
+        (["0", "1"], [4, 4], "storages in it do not fit what is said of them"),
+        (["0"], [3], "storages in it do not fit what is said of them"),
+        (["0"], [5], "cut short within the storage 0"),
+    ],
+    ids=["another", "no_list", "one_too_many", "too_short", "beyond_the_end"],
+)
+def test_a_list_of_storages_that_does_not_fit_is_refused(tmp_path, keys, counts, words):
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(%sI0\n(I4\nt(I1\ntI00\nNtR" % storage(4)
+    path = tmp_path / "model.pth"
+    numbers = b"".join(struct.pack("<Q", count) + bytes(16) for count in counts)
+    path.write_bytes(legacy(b"\x80\x02}(S'IDE.a'\n" + tensor + b"u.", keys, numbers))
+    with pytest.raises(ValueError, match=rf"model\.pth.*{words}.*fetch the file again"):
+        open_tensors(path)
 
 
 def write_header(path: Path, entries: dict, numbers: int = 64):
@@ -207,6 +294,32 @@ def test_a_shape_that_torch_cannot_have_is_refused(tmp_path, shape):
     write_header(tmp_path / "x.safetensors", {"IDE.a": entry(0, 0, shape)})
     with pytest.raises(ValueError, match=r"x\.safetensors.*'IDE\.a'"):
         everything(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("shape", [[0] * 64, [0, 2**48 - 1], [0, 2**47, 2**8]], ids=["axes", "side", "count"])
+def test_the_largest_shape_that_torch_can_have_is_read(tmp_path, shape):
+    write_header(tmp_path / "x.safetensors", {"IDE.a": entry(0, 0, shape)})
+    assert everything(tmp_path / "x.safetensors")["IDE.a"].shape == torch.Size(shape)
+    larger = [*shape, 0] if len(shape) == 64 else [*shape[:-1], shape[-1] * 2]
+    write_header(tmp_path / "x.safetensors", {"IDE.a": entry(0, 0, larger)})
+    with pytest.raises(ValueError, match=r"x\.safetensors.*'IDE\.a'"):
+        open_tensors(tmp_path / "x.safetensors")
+
+
+def test_a_tensor_of_an_unknown_type_costs_itself_alone(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_header(path, {"IDE.a": entry(0, 64), "IDE.b": entry(64, 68, [8], "I4")}, 68)
+    with open_tensors(path) as tensors:
+        assert torch.equal(tensors.read("IDE.a"), torch.zeros(16))
+        with pytest.raises(
+            ValueError, match="'IDE.b' is no plain tensor but asks for 'the safetensors type I4'"
+        ):
+            tensors.read("IDE.b")
+
+
+def test_a_safetensors_file_has_no_parts(tmp_path):
+    save_file({"encoder.x": torch.ones(1)}, tmp_path / "x.safetensors")
+    assert open_tensors(tmp_path / "x.safetensors", part="autoencoder").entries == {}
 
 
 def test_a_line_of_a_pickle_is_not_quoted_whole(tmp_path):
@@ -406,6 +519,7 @@ def test_of_rubbish_nothing_is_listed_and_everything_is_named(tmp_path, tokenize
         assert any(str(folder / name) in message for message in caplog.messages), name
     for message in caplog.messages:
         message.encode()
+    assert not any(str(tmp_path / "gone") in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o000], ids=oct)
@@ -420,7 +534,12 @@ def test_a_folder_that_may_not_be_entered_costs_itself_alone(mode, caplog):
         (folder / "locked").chmod(mode)
         with caplog.at_level(logging.WARNING):
             assert set(find_encoders([folder])) == {"good", "single.safetensors"}
-        assert f"Left out of the list of text encoders: {folder / 'locked'} cannot be" in caplog.text
+        trouble = "entered" if mode else "read"
+        assert caplog.messages == [
+            f"Left out of the list of text encoders: {folder / 'locked'} cannot be {trouble} (Permission denied)"
+        ]
+        # The host asks for the list again and again.
+        assert set(find_encoders([folder])) == {"good", "single.safetensors"} and len(caplog.messages) == 1
 
 
 def test_a_header_that_cannot_be_read_is_not_read_again_and_again(tmp_path, monkeypatch):
@@ -432,6 +551,22 @@ def test_a_header_that_cannot_be_read_is_not_read_again_and_again(tmp_path, monk
     assert len(opened) == 1
     save_file(encoder_state(small_t5()), tmp_path / "broken.safetensors")
     assert list(find_encoders([tmp_path])) == ["broken.safetensors"]
+
+
+@pytest.mark.parametrize("longer, later", [("", 1), ("x" * 40, 0)], ids=["of one size", "of one time"])
+def test_a_file_that_was_written_anew_is_looked_at_again(tmp_path, longer, later):
+    path = tmp_path / "flan.safetensors"
+    for name, time, found in ((f"{KEY[:-1]}x{longer}", 0, []), (KEY, later, [path.name])):
+        save_file({name: ones(1)}, path)
+        os.utime(path, (1e9 + time, 1e9 + time))
+        assert list(find_encoders([tmp_path])) == found
+
+
+def test_a_folder_that_cannot_be_one_costs_itself_alone(tmp_path, caplog):
+    write_config(tmp_path / "good", small_t5())
+    with caplog.at_level(logging.WARNING):
+        assert list(find_encoders([Path("no\0folder"), tmp_path])) == ["good"]
+    assert "ValueError: embedded null byte" in caplog.text
 
 
 def test_any_error_at_all_costs_one_entry(tmp_path, monkeypatch, caplog):
@@ -447,7 +582,9 @@ def test_any_error_at_all_costs_one_entry(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(encoder_files, "is_t5", breaks)
     with caplog.at_level(logging.WARNING):
         assert list(find_encoders([tmp_path])) == ["good"]
-    assert "nobody thought of" in caplog.text and str(tmp_path / "bad") in caplog.text
+    assert (
+        "KeyError: 'something that nobody thought of'" in caplog.text and str(tmp_path / "bad") in caplog.text
+    )
 
 
 # Encoders that cannot be
@@ -481,6 +618,12 @@ def test_encoders_whose_sizes_cannot_be_are_refused_by_name(tmp_path, tokenizer_
     [
         {"layer_norm_epsilon": "small"},
         {"layer_norm_epsilon": float("nan")},
+        {"layer_norm_epsilon": 0.0},
+        {"layer_norm_epsilon": 1.0},
+        {"layer_norm_epsilon": 1},
+        {"relative_attention_max_distance": True},
+        {"relative_attention_max_distance": 8},
+        {"relative_attention_max_distance": 2**31},
         {"relative_attention_max_distance": 0},
         {"relative_attention_max_distance": 2.5},
     ],
@@ -581,7 +724,7 @@ def test_adapters_whose_sizes_cannot_be_are_refused_by_name(changes, words):
         ({f"{GAMMA}.0.{i}.gamma": ones(8) for i in range(300)}, r"stages\.0\.299\.gamma'.*end at 99"),
         ({f"{GAMMA}.1.0.gamma": ones()}, r"stages\.1\.0\.gamma' has the shape \(\)"),
         ({f"{GAMMA}.3.0.gamma": ones(64)}, "ConvNeXt gives features 64 wide, and 768"),
-        ({"scaleu_b_3": ones()}, r"'scaleu_b_3' has the shape \(\)"),
+        ({"scaleu_b_3": ones()}, r"'scaleu_b_3' has the shape \(\), and 1 side above 0 were"),
         ({f"scaleu_b_{10**9}": ones(4)}, r"'scaleu_b_1000000000', but none with number"),
         ({"scaleu_s_0": ones()}, r"scaleu_s_0 \(\), expected \(1,\)"),
         (
@@ -660,6 +803,44 @@ def test_an_index_that_names_no_parts_is_refused_in_few_words(tmp_path, table, w
         load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32)
     assert len(str(refused.value)) < 2000
     assert "flan" in find_encoders([tmp_path])
+
+
+@pytest.mark.parametrize("content", ['{"metadata": {}}', '{"weight_map": []}'], ids=["none", "list"])
+def test_an_index_without_a_table_is_refused(tmp_path, content):
+    write_config(tmp_path / "flan", small_t5())
+    (tmp_path / "flan" / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json has no weight_map"):
+        load_encoder(EncoderFiles("flan", tmp_path / "flan"), torch.float32)
+
+
+def test_a_configuration_longer_than_any_is_not_read(tmp_path):
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(8 * 2**20 + 1)
+    with pytest.raises(ValueError, match=r"config\.json has 8388609 bytes, and at most 8388608 are read"):
+        read_config(path)
+    with pytest.raises(ValueError, match="is not there, or no file"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names, said",
+    [
+        (["a", "b"], "a, b"),
+        (list("abcde"), "a, b, c, d, e"),
+        (list("abcdef"), "a, b, c, d, e and 1 more"),
+        (["a\nb"], r"'a\nb'"),
+        (["x" * 160], "x" * 160),
+        (["x" * 161], "x" * 160 + "..."),
+    ],
+    ids=["two", "five", "six", "line_break", "long", "too_long"],
+)
+def test_names_out_of_a_file_are_listed_as_far_as_five(names, said):
+    assert shown_list(names) == said
+
+
+def test_what_is_quoted_is_cut_at_eighty_characters():
+    assert (shown("x" * 80), shown("x" * 81)) == (f"'{'x' * 80}'", f"'{'x' * 80}...'")
 
 
 def test_what_a_folder_says_of_its_tokenizer_is_quoted_in_few_words(tmp_path, tokenizer_folder):

@@ -1,5 +1,6 @@
 """Finding, loading and running the text encoder, with small real T5s and a small real tokenizer."""
 
+import gc
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from deig_pack.deig_core.deig.text_encoder import (
     load_encoder,
     pick_dtype,
 )
-from deig_pack.deig_core.files.encoder_files import weight_files
+from deig_pack.deig_core.files.encoder_files import is_t5, open_weights, weight_files
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import T5Config, T5ForConditionalGeneration, T5TokenizerFast
@@ -260,8 +261,11 @@ def test_a_tokenizer_file_is_read_as_it_stands(tmp_path, t5, tokenizer_folder):
     tokenizer.enable_padding(length=20)
     tokenizer.enable_truncation(3)
     tokenizer.save(str(file))
-    encoder = load_encoder(find_encoders([tmp_path])[name], torch.float32)
-    assert torch.equal(encoder.encode(["A red MUG on a table"]), plain)
+    # Before a piece model beside it, and before one for files that come without.
+    (tmp_path / name / "spiece.model").write_bytes(b"rubbish")
+    for fallback in (None, tokenizer_folder):
+        encoder = load_encoder(find_encoders([tmp_path])[name], torch.float32, fallback)
+        assert torch.equal(encoder.encode(["A red MUG on a table"]), plain)
 
 
 def one_encoder(tmp_path, t5, tokenizer_folder, dtype=torch.float32) -> TextEncoder:
@@ -281,6 +285,102 @@ def test_of_two_with_one_name_the_first_folder_counts(tmp_path, t5, tokenizer_fo
     found = find_encoders([tmp_path / "missing", tmp_path / "one", tmp_path / "two"])
     assert found[name].path == tmp_path / "one" / name
     assert found.keys() == {name, "other.safetensors"}
+
+
+def test_the_list_is_in_the_order_of_names_a_folders_own_files_first(tmp_path, t5):
+    for name in ("delta", "alpha", "charlie", "bravo"):
+        write_config(tmp_path / name, t5)
+        save_file(encoder_state(t5), tmp_path / f"{name}.safetensors")
+    ordered = ["alpha", "bravo", "charlie", "delta"]
+    assert list(find_encoders([tmp_path])) == [*(f"{name}.safetensors" for name in ordered), *ordered]
+
+
+def test_folders_are_looked_through_four_levels_deep(tmp_path, t5):
+    for path in ("models--one/snapshots/abc/text_encoder", "a/b/c/d", "a/b/c/d/e", "x/snapshots"):
+        write_config(tmp_path / path, t5)
+    assert find_encoders([tmp_path]).keys() == {"models--one/text_encoder", "a/b/c/d", "x/snapshots"}
+
+
+def test_what_is_hidden_is_left_out(tmp_path, t5, caplog):
+    """Caches, a trash, and what macOS leaves beside each file that it copies."""
+    write_config(tmp_path / ".cache" / "flan", t5)
+    save_file(encoder_state(t5), tmp_path / "._flan.safetensors")
+    with caplog.at_level(logging.WARNING):
+        assert find_encoders([tmp_path, tmp_path / "gone"]) == {}
+    assert caplog.messages == []
+
+
+def test_a_folder_that_leads_back_into_itself_is_listed_once(tmp_path, t5):
+    write_config(tmp_path / "flan" / "inner", t5)
+    (tmp_path / "flan" / "again").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "beside").symlink_to(tmp_path / "flan", target_is_directory=True)
+    assert find_encoders([tmp_path]).keys() == {"flan/inner", "beside/inner"}
+
+
+def test_a_file_beside_an_encoder_in_the_folder_itself_is_another(tmp_path, t5, tokenizer_folder):
+    name = folder_itself(tmp_path, t5, tokenizer_folder)
+    save_file(encoder_state(t5), tmp_path / "other.safetensors")
+    assert list(find_encoders([tmp_path])) == [name, "other.safetensors"]
+
+
+def test_what_cannot_be_read_is_warned_of_once(tmp_path, caplog):
+    (tmp_path / "broken.safetensors").write_bytes(b"rubbish")
+    with caplog.at_level(logging.WARNING):
+        find_encoders([tmp_path])
+        find_encoders([tmp_path])
+    assert len(caplog.messages) == 1 and "broken.safetensors" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    "config, found",
+    [
+        ({"model_type": "t5"}, True),
+        ({"model_type": "umt5", "architectures": ["T5EncoderModel"]}, False),
+        ({"architectures": ["T5EncoderModel"]}, True),
+        ({"architectures": ["Other", "T5ForConditionalGeneration"]}, True),
+        ({"architectures": ["MT5EncoderModel"]}, False),
+        ({"architectures": ["UMT5EncoderModel"]}, False),
+        ({"architectures": "T5EncoderModel"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_a_t5_is_told_by_its_type_or_else_its_class(config, found):
+    assert is_t5(config) is found
+
+
+@pytest.mark.parametrize(
+    "names, taken",
+    [
+        (["pytorch_model.bin"], ["pytorch_model.bin"]),
+        (["pytorch_model.bin", "model.safetensors"], ["model.safetensors"]),
+        (["pytorch_model.bin", "mine.safetensors"], ["mine.safetensors"]),
+        (["mine.bin", "folder.safetensors/x"], ["mine.bin"]),
+        (
+            ["pytorch_model.bin", "model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"],
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+        ),
+        (["model-00001-of-00001.safetensors", "other.safetensors"], ["model-00001-of-00001.safetensors"]),
+        (["part.safetensors", "other.safetensors", "x.safetensors.index.json"], ["part.safetensors"]),
+        (["model.safetensors", "part.safetensors", "x.safetensors.index.json"], ["model.safetensors"]),
+    ],
+    ids=str,
+)
+def test_of_the_files_in_a_folder_the_weights_are_taken(tmp_path, names, taken):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        table = {"weight_map": {"encoder.x": "part.safetensors", "decoder.x": "other.safetensors"}}
+        (tmp_path / name).write_text(json.dumps(table))
+    assert weight_files(tmp_path) == [tmp_path / name for name in taken]
+
+
+def test_of_two_encoders_in_one_file_the_outer_one_is_read(tmp_path, t5):
+    state = encoder_state(t5)
+    path = tmp_path / "flan.safetensors"
+    save_file({f"ema.{name}": tensor + 1 for name, tensor in state.items()} | state, path)
+    weights = open_weights(EncoderFiles("flan", path))
+    assert {name: key for name, (_, key) in weights.places.items()} == {name: name for name in state}
+    assert set(weights.others) == {f"ema.{name}" for name in state}
 
 
 def test_files_beside_a_stray_config_are_found(tmp_path, t5, tokenizer_folder):
@@ -397,6 +497,44 @@ def test_names_with_a_downloads_prefix_are_told_apart_and_renamed(tmp_path, t5, 
     assert not any("unrelated" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    "names, said",
+    [
+        (["mine_tokenizer.json", "mine_generation_config.json", "mine_model.safetensors"], []),
+        (
+            ["a_config.json", "b_config.json"],
+            ["a_config.json  ->  a/config.json", "b_config.json  ->  b/config.json"],
+        ),
+        (["flan - config.json"], ["flan - config.json  ->  flan/config.json"]),
+        (
+            [
+                "config.json",
+                "tokenizer_config.json",
+                "generation_config.json",
+                "pytorch_model-00001-of-00002.bin",
+            ],
+            [],
+        ),
+        (["x.config.json"], ["x.config.json  ->  x/config.json"]),
+        (
+            ["x_model.safetensors.index.json", "x_spiece.model"],
+            [
+                "x_model.safetensors.index.json  ->  x/model.safetensors.index.json",
+                "x_spiece.model  ->  x/spiece.model",
+            ],
+        ),
+        (["1/2/3/4/x_config.json"], ["x_config.json  ->  config.json"]),
+        (["1/2/3/4/5/x_config.json"], []),
+    ],
+    ids=lambda names: names[0] if names else "nothing",
+)
+def test_names_are_to_be_changed_where_a_download_changed_them(tmp_path, names, said):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert [line.strip() for line in explain_missing([tmp_path]).splitlines() if "->" in line] == said
+
+
 def test_doing_what_the_explanation_says_makes_it_found(tmp_path, t5, tokenizer_folder, expected):
     folder_encoder_only(tmp_path, t5, tokenizer_folder)
     (folder,) = tmp_path.iterdir()
@@ -465,6 +603,8 @@ def test_not_a_t5_is_refused(tmp_path, t5, tokenizer_folder):
     save_file({"text_model.x": torch.ones(1)}, tmp_path / "clip.safetensors")
     refused(EncoderFiles("clip", tmp_path / "clip.safetensors"), tokenizer_folder, "no T5 encoder in it")
     refused(EncoderFiles("gone", tmp_path / "gone"), tokenizer_folder, "no text encoder at")
+    (tmp_path / "x" / "config.json").write_text('{"architectures": ["LlamaModel"]}')
+    refused(EncoderFiles("x", tmp_path / "x"), tokenizer_folder, r"a \"\['LlamaModel'\]\" model, not a T5")
 
 
 def test_the_original_t5_is_refused(tmp_path, tokenizer_folder):
@@ -474,11 +614,14 @@ def test_the_original_t5_is_refused(tmp_path, tokenizer_folder):
     refused(EncoderFiles("t5", tmp_path / "t5"), tokenizer_folder, "feed_forward_proj 'relu'.*gated-gelu")
     single = tmp_path / "t5" / "model.safetensors"
     refused(EncoderFiles("t5", single), tokenizer_folder, "original T5 .*wi_0 and wi_1")
+    config = tmp_path / "t5" / "config.json"
+    config.write_text('{"model_type": "t5"}')
+    refused(EncoderFiles("t5", tmp_path / "t5"), tokenizer_folder, "feed_forward_proj 'relu'.*gated-gelu")
 
 
-@pytest.mark.parametrize("sign", ["folder", "config", "file", "tokenizer"])
+@pytest.mark.parametrize("sign", ["folder", "config", "file", "tokenizer", "name", "capitals"])
 def test_pile_t5_is_refused(tmp_path, t5, tokenizer_folder, sign):
-    folder = tmp_path / ("pile-t5-xl" if sign == "folder" else "mine")
+    folder = tmp_path / {"folder": "pile-t5-xl", "capitals": "PileT5-XL"}.get(sign, "mine")
     write_config(folder, t5, _name_or_path="EleutherAI/pile-t5-xl" if sign == "config" else "")
     weights = folder / ("pile_t5_xl.safetensors" if sign == "file" else "model.safetensors")
     save_file(encoder_state(t5), weights)
@@ -486,8 +629,25 @@ def test_pile_t5_is_refused(tmp_path, t5, tokenizer_folder, sign):
     if sign == "tokenizer":
         (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizerFast"}')
     refused(
-        EncoderFiles("x", weights if sign == "file" else folder), tokenizer_folder, "Pile-T5.*another|Llama"
+        EncoderFiles("pile t5/encoder" if sign == "name" else "x", weights if sign == "file" else folder),
+        tokenizer_folder,
+        "Pile-T5.*another|Llama",
     )
+
+
+@pytest.mark.parametrize("kind", ["T5TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend", None])
+def test_the_names_that_t5s_tokenizer_goes_by_are_read(tmp_path, t5, tokenizer_folder, expected, kind):
+    name = folder_full(tmp_path, t5, tokenizer_folder)
+    (tmp_path / name / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    encoder = load_encoder(EncoderFiles(name, tmp_path / name), torch.float32)
+    assert (encoder.encode(PHRASES) - expected).abs().max() < 1e-5
+
+
+def test_a_table_may_be_as_long_as_it_likes_where_the_tokenizer_lies_beside_it(tmp_path, tokenizer_folder):
+    long = small_t5(vocab_size=1000)
+    name = folder_full(tmp_path, long, tokenizer_folder)
+    got = load_encoder(EncoderFiles(name, tmp_path / name), torch.float32).encode(PHRASES)
+    assert (got - reference(long, tokenizer_folder, PHRASES)).abs().max() < 1e-5
 
 
 def test_a_folder_without_weights_is_refused(tmp_path, t5, tokenizer_folder):
@@ -542,6 +702,43 @@ def test_missing_tensors_are_named(tmp_path, t5, tokenizer_folder):
     refused(files, tokenizer_folder, r"lacks 1 of .*block\.2\.layer\.0\.SelfAttention\.k\.weight")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shared.weight",
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        "encoder.block.0.layer.1.DenseReluDense.wi_0.weight",
+    ],
+)
+def test_a_missing_tensor_that_tells_a_size_is_named(tmp_path, t5, tokenizer_folder, name):
+    state = encoder_state(t5)
+    del state[name]
+    save_file(state, tmp_path / "flan.safetensors")
+    words = f"flan.safetensors lacks '{name}', which a T5 v1.1-style encoder has.*Flan-T5-XL"
+    refused(EncoderFiles("flan", tmp_path / "flan.safetensors"), tokenizer_folder, words)
+
+
+@pytest.mark.parametrize("buckets", [4, 16])
+def test_as_many_distances_as_the_file_has_are_told_apart(tmp_path, tokenizer_folder, buckets):
+    other = small_t5(relative_attention_num_buckets=buckets)
+    got = one_encoder(tmp_path, other, tokenizer_folder).encode(PHRASES)
+    assert (got - reference(other, tokenizer_folder, PHRASES)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("count, end", [(5, r"wo\.weight\. Download"), (6, r"wo\.weight \.\.\.\. Download")])
+def test_of_missing_tensors_five_are_named(tmp_path, t5, tokenizer_folder, count, end):
+    state = encoder_state(t5)
+    whole, places = len(state), [(1, "o"), (1, "q"), (1, "k"), (1, "v"), (2, "o"), (2, "q")]
+    for block, part in places[: count - 1]:
+        del state[f"encoder.block.{block}.layer.0.SelfAttention.{part}.weight"]
+    del state["encoder.block.1.layer.1.DenseReluDense.wo.weight"]
+    save_file(state, tmp_path / "flan.safetensors")
+    words = (
+        rf"lacks {count} of the encoder's {whole} tensors: encoder\.block\.1\.layer\.0\.SelfAttention.*{end}"
+    )
+    refused(EncoderFiles("flan", tmp_path / "flan.safetensors"), tokenizer_folder, words)
+
+
 def test_shapes_that_do_not_fit_are_named(tmp_path, t5, tokenizer_folder):
     state = encoder_state(t5)
     state["encoder.block.1.layer.1.DenseReluDense.wo.weight"] = torch.ones(32, 7)
@@ -550,7 +747,26 @@ def test_shapes_that_do_not_fit_are_named(tmp_path, t5, tokenizer_folder):
     refused(files, tokenizer_folder, r"wo\.weight' has the shape \(32, 7\).*\(32, 48\)")
 
 
-@pytest.mark.parametrize("sign", ["scaled_fp8", "encoder.block.0.layer.0.SelfAttention.q.scale_weight"])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "scaled_fp8",
+        "comfy_quant",
+        *(
+            f"encoder.block.0.layer.0.SelfAttention.q.{kind}"
+            for kind in (
+                *("scale_weight", "weight_scale", "weight_scale_inv", "scale_input", "input_scale", "SCB"),
+                *(
+                    "weight.absmax",
+                    "weight.quant_map",
+                    "weight.quant_state.bitsandbytes__nf4",
+                    "qweight",
+                    "qzeros",
+                ),
+            )
+        ),
+    ],
+)
 def test_scaled_weights_are_refused(tmp_path, t5, tokenizer_folder, sign):
     state = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in encoder_state(t5).items()}
     save_file(state | {sign: torch.ones(1)}, tmp_path / "t5_scaled.safetensors")
@@ -657,6 +873,7 @@ def test_no_phrases_load_nothing(tmp_path, t5, tokenizer_folder):
 
 def test_memory_is_bounded_and_forgets_the_longest_unused(tmp_path, t5, tokenizer_folder):
     encoder = one_encoder(tmp_path, t5, tokenizer_folder)
+    assert encoder.capacity == 256
     encoder.capacity = 3
     phrases = [f"a {word}" for word in WORDS.split()[1:6]]
     assert len(encoder.encode(phrases)) == 5
@@ -671,12 +888,14 @@ def test_memory_is_bounded_and_forgets_the_longest_unused(tmp_path, t5, tokenize
 
 
 @pytest.mark.parametrize(
-    "phrase", ["a \ud83d mug", "\udc00", "a mug\udfff"], ids=["first half", "alone", "last"]
+    "phrase, place, code",
+    [("a \ud83d mug", 3, "D83D"), ("\udc00", 1, "DC00"), ("a mug\udfff", 6, "DFFF"), ("\ud800", 1, "D800")],
+    ids=["first half", "alone", "last", "least"],
 )
-def test_half_of_a_character_is_refused_in_words(tmp_path, t5, tokenizer_folder, phrase):
+def test_half_of_a_character_is_refused_in_words(tmp_path, t5, tokenizer_folder, phrase, place, code):
     encoder = one_encoder(tmp_path, t5, tokenizer_folder)
     with pytest.raises(
-        ValueError, match=r"half of a character at place \d.*U\+D[0-9A-F]{3}.*again"
+        ValueError, match=rf"half of a character at place {place} \(U\+{code}\).*again"
     ) as refused:
         encoder.encode(["a red mug", phrase])
     str(refused.value).encode()
@@ -707,8 +926,42 @@ def test_long_phrases_are_cut_with_one_warning(tmp_path, t5, tokenizer_folder, c
         features = encoder.encode([long, "a cat"])
         encoder.encode([long])
     (record,) = [record for record in caplog.records if record.name.endswith("text_encoder")]
-    assert f"{count} tokens" in record.getMessage() and "ignored" in record.getMessage()
+    assert record.getMessage() == (
+        f"The phrase beginning {long[:40]!r} has {count} tokens. DEIG reads 128 of them; the rest is ignored."
+    )
     assert (features - reference(t5, tokenizer_folder, [long, "a cat"])).abs().max() < 1e-5
+
+
+def test_a_phrase_of_just_as_many_tokens_as_are_read_is_not_cut(tmp_path, t5, tokenizer_folder, caplog):
+    encoder = one_encoder(tmp_path, t5, tokenizer_folder)
+    phrase = " ".join(["cat"] * 150)
+    while len(encoder.tokenizer([phrase])[0]) > TOKENS:
+        phrase = phrase[:-1]
+    assert len(encoder.tokenizer([phrase])[0]) == TOKENS
+    with caplog.at_level(logging.WARNING):
+        features = encoder.encode([phrase])
+    assert not [record for record in caplog.records if record.name.endswith("text_encoder")]
+    assert (features - reference(t5, tokenizer_folder, [phrase])).abs().max() < 1e-5
+
+
+def test_what_is_remembered_takes_no_more_than_its_own_room(tmp_path, t5, tokenizer_folder):
+    def features() -> list[torch.Tensor]:
+        held = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
+        return [tensor for tensor in held if tensor.shape == (TOKENS, 32)]
+
+    encoder = one_encoder(tmp_path, t5, tokenizer_folder)
+    earlier = features()
+    encoder.encode([f"a {word}" for word in WORDS.split()[:8]])
+    kept = [tensor for tensor in features() if not any(tensor is other for other in earlier)]
+    assert len(kept) == 8 and all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in kept)
+
+
+def test_what_is_made_of_the_features_does_not_reach_the_memory(tmp_path, t5, tokenizer_folder):
+    encoder = one_encoder(tmp_path, t5, tokenizer_folder)
+    first = encoder.encode(["a red mug"])
+    before = first.clone()
+    first.zero_()
+    assert torch.equal(encoder.encode(["a red mug"]), before)
 
 
 # Precision
@@ -717,7 +970,9 @@ def test_long_phrases_are_cut_with_one_warning(tmp_path, t5, tokenizer_folder, c
 def test_the_type_is_picked_by_device():
     assert pick_dtype("auto", "cpu") == torch.float32
     assert pick_dtype("auto", "mps") == torch.float16
-    assert pick_dtype("auto", "xpu") == torch.bfloat16
+    assert pick_dtype("auto", "privateuseone") == torch.float16  # DirectML
+    for device in ("xpu", "hpu"):
+        assert pick_dtype("auto", device) == torch.bfloat16
     for name, dtype in (("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)):
         assert pick_dtype(name, "cpu") == dtype
 
@@ -729,6 +984,12 @@ def test_cards_of_nvidia_take_bfloat16_from_ampere_on(monkeypatch, capability, d
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert pick_dtype("auto", "cuda") == dtype
+
+
+def test_cards_of_amd_take_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (0, 0))
+    assert pick_dtype("auto", "cuda") == torch.bfloat16
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 0.01), (torch.bfloat16, 0.08)])

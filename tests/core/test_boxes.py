@@ -359,3 +359,263 @@ def test_a_palette_in_words():
     assert palette_words(["#f00", "#fff", "#001f3f"]) == "red, white and navy blue"
     with pytest.raises(ValueError, match="#rrggbb"):
         colour_word("#12345")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"order": "random"}, "order is 'random'; it is one of as given, size, score, left to right"),
+        ({"threshold": 1.01}, "threshold is 1.01"),
+        ({"threshold": -0.1}, "threshold is -0.1"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"limit": -1}, "limit is -1"),
+        ({"edges": "crop"}, "edges is 'crop'"),
+    ],
+)
+def test_options_that_are_none_are_refused(options, told):
+    with pytest.raises(ValueError, match=told):
+        read([CAT], **options)
+
+
+def test_left_alone_the_options_change_nothing():
+    over = CANVAS | {"label": "a sign", "x": 380}
+    with pytest.raises(ValueError, match="outside the image"):
+        read([over])
+    phrases = [region.phrase for region in read([DOG, CANVAS | {"label": "a sign"}, CAT]).regions]
+    assert phrases == ["dog", "a sign", "cat"]
+
+
+@pytest.mark.parametrize(
+    "drawn", [{"x": 300.0, "width": -200.0}, {"y": 150.0, "height": -100.0}], ids=["leftwards", "upwards"]
+)
+def test_a_box_drawn_from_its_other_corner_is_the_same(drawn):
+    assert read([CAT | drawn]).regions == read([CAT]).regions
+
+
+def test_a_box_whose_words_are_null_is_one_without():
+    bare = CAT | {"metadata": None, "score": None}
+    assert read([bare], threshold=1.0).regions == read([CAT]).regions
+    nothing = {"desc": None, "text": None, "type": None, "palette": None}
+    assert read([CAT | {"metadata": nothing}], colours=True).regions == read([CAT]).regions
+    with pytest.raises(ValueError, match="box 1 has no label. Set phrases to lines and .* there.$"):
+        read([CAT | {"label": None}])
+
+
+def test_spaces_around_words_are_no_part_of_them():
+    metadata = {"type": " text ", "text": " SALE ", "desc": " bold\n"}
+    assert read([CAT | {"label": " cat\n"}]).regions[0].phrase == "cat"
+    assert (
+        read([CAT | {"metadata": metadata}], phrases="metadata").regions[0].phrase == 'the text "SALE", bold'
+    )
+    with pytest.raises(ValueError, match="has no label"):
+        read([CAT | {"label": "  "}])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "phrase"),
+    [
+        ({"type": "text", "text": "", "desc": "a sign"}, "a sign"),
+        ({"type": "text", "text": "SALE"}, 'the text "SALE"'),
+        ({"text": "SALE", "desc": "a sign"}, "a sign"),
+    ],
+)
+def test_letters_are_named_only_where_there_are_some(metadata, phrase):
+    assert read([CAT | {"metadata": metadata}], phrases="metadata").regions[0].phrase == phrase
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        (CAT | {"label": 3}, "box 2.label should be text, but it is 3"),
+        (CAT | {"metadata": {"desc": ["a"]}}, "box 2.metadata.desc should be text"),
+        (CAT | {"metadata": {"palette": "#ff0000"}}, "box 2.metadata.palette should be a list of colours"),
+        (
+            {"bbox": [0, 0, 500, 500], "desc": "a", "color_palette": {"a": 1}},
+            "box 2.color_palette should be a list of colours",
+        ),
+        (CAT | {"score": float("nan")}, "box 2.score is nan"),
+        (CAT | {"height": None}, "box 2.height should be a number, but it is missing"),
+    ],
+)
+def test_words_and_numbers_of_another_kind_are_refused_by_name(box, told):
+    with pytest.raises(ValueError, match=told):
+        read([DOG, box])
+
+
+def test_a_score_of_numpy_is_one():
+    scored = [CAT | {"score": np.float32(0.25)}, DOG | {"score": np.float64(0.75)}]
+    assert [region.phrase for region in read(scored, threshold=0.5).regions] == ["dog"]
+    assert [region.phrase for region in read(scored, threshold=0.75).regions] == ["dog"], "just as sure"
+
+
+def test_a_palette_may_be_a_tuple():
+    coloured = CAT | {"metadata": {"palette": ("#ff0000",)}}
+    assert read([coloured], colours=True).regions[0].phrase == "cat, in red"
+
+
+def test_what_has_no_score_counts_as_sure_and_the_first_of_equals_stays():
+    unsure = {key: value for key, value in CAT.items() if key != "score"}
+    first, second = unsure | {"label": "first"}, unsure | {"label": "second"}
+    assert [region.phrase for region in read([CAT, first, second, DOG], limit=1).regions] == ["first"]
+    assert [region.phrase for region in read([CAT, first, second, DOG], limit=2).regions] == [
+        "first",
+        "second",
+    ]
+    assert len(read([CAT, DOG], limit=2).regions) == 2
+    ordered = read([first, DOG, CAT], order="score").regions
+    assert [region.phrase for region in ordered] == ["dog", "cat", "first"]
+
+
+@pytest.mark.parametrize(
+    ("order", "phrases"),
+    [("size", ["square", "wide", "tall"]), ("left to right", ["wide", "square", "tall"])],
+)
+def test_size_is_the_area_and_left_is_the_left_edge(order, phrases):
+    boxes = [
+        {"x": 10, "y": 5, "width": 90, "height": 90, "label": "square"},
+        {"x": 90, "y": 0, "width": 5, "height": 190, "label": "tall"},
+        {"x": 0, "y": 100, "width": 390, "height": 10, "label": "wide"},
+    ]
+    assert [region.phrase for region in read(boxes, order=order).regions] == phrases
+
+
+def test_a_threshold_that_leaves_nothing_is_told_with_its_numbers():
+    with pytest.raises(
+        ValueError, match="None of the 2 boxes has a score of 0.95 or more; the surest has 0.9."
+    ):
+        read([DOG, CAT], threshold=0.95)
+
+
+def test_reports_count_in_words_of_one_and_many():
+    away = CAT | {"x": 500.0}
+    assert read([CAT]).report == "1 region of 1 box."
+    assert read([CAT, away], edges="clip").report.startswith("1 region of 2 boxes. 1 without area")
+
+
+def test_lines_are_for_the_boxes_that_come_out():
+    away = CAT | {"x": 500.0}
+    got = read([away, CAT, DOG], phrases="lines", lines="a\nb", edges="clip", order="left to right")
+    assert [(region.phrase, region.box[0]) for region in got.regions] == [("a", 0.05), ("b", 0.25)]
+    with pytest.raises(ValueError, match="There are 0 lines for 1 boxes"):
+        read([CAT], phrases="lines", lines=" \n ")
+
+
+def test_only_a_box_beyond_the_picture_is_said_to_be_in_pixels():
+    with pytest.raises(ValueError) as refused:
+        read([CAT | {"width": 0}])
+    assert "pixels of a picture" not in str(refused.value)
+    for beyond in ({"x": -50}, {"x": 350}, {"y": 150}):
+        with pytest.raises(ValueError, match="pixels of a picture 400 x 200"):
+            read([CAT | beyond])
+
+
+def test_refusals_point_only_to_what_is_there():
+    lettered = CANVAS | {"metadata": {"type": "text", "text": "SALE"}}
+    with pytest.raises(ValueError, match="or to metadata"):
+        read(lettered)
+    bare = {key: CAT[key] for key in ("x", "y", "width", "height")}
+    with pytest.raises(ValueError, match="Or set phrases to lines.$"):
+        read(bare, phrases="metadata")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [((20, 40), True), ((21, 40), True), ((20, 41), True), ((23, 40), False), ((20, 43), False)],
+)
+def test_masks_may_be_rounded_to_whole_pixels_but_no_more(shape, fits):
+    masks = np.ones((1, *shape), np.float32)
+    if fits:
+        assert read_boxes([CAT], 400, 200, masks=masks).regions[0].mask.size == shape
+        return
+    with pytest.raises(
+        ValueError, match=f"The masks are {shape[1]} x {shape[0]}, but the picture of the boxes"
+    ):
+        read_boxes([CAT], 400, 200, masks=masks)
+
+
+@pytest.mark.parametrize(
+    ("place", "meets"),
+    [
+        ((29, 10, 5, 1), True),
+        ((30, 10, 5, 1), False),
+        ((6, 10, 5, 1), True),
+        ((5, 10, 5, 1), False),
+        ((20, 14, 1, 5), True),
+        ((20, 15, 1, 5), False),
+        ((20, 1, 1, 5), True),
+        ((20, 0, 1, 5), False),
+    ],
+)
+def test_a_mask_meets_its_box_on_every_side(place, meets):
+    """The box of the cat: 10 to 30 across and 5 to 15 down, in the mask's pixels."""
+    masks = masks_of(place)
+    if meets:
+        assert read_boxes([CAT], 400, 200, masks=masks).regions[0].mask is not None
+    else:
+        with pytest.raises(ValueError, match="mask 1 lies wholly outside box 1"):
+            read_boxes([CAT], 400, 200, masks=masks)
+
+
+def test_edges_are_rounded_to_the_nearest_pixel():
+    ((one, hair),) = write_boxes(
+        [Region("a", (0.127, 0.13, 0.253, 0.287)), Region("b", (0.509, 0.5, 0.513, 1.0))], 100, 200
+    )
+    assert [one[key] for key in ("x", "y", "width", "height")] == [13, 26, 12, 31]
+    assert (hair["x"], hair["width"]) == (51, 1)
+
+
+def test_a_cutter_names_five_at_most_and_counts_all():
+    cutter = EdgeCutter("clip")
+    for count in range(1, 6):
+        assert cutter.fit((1.5, 0.0, 1.8, 1.0), f"box {count}") is None
+    assert cutter.told().endswith(
+        "5 without area inside the picture left out (box 1, box 2, box 3, box 4, box 5)."
+    )
+    cutter.fit((0.2, 1.0, 0.4, 1.2), "box 6")
+    assert cutter.told().endswith(
+        "6 without area inside the picture left out (box 1, box 2, box 3, box 4, box 5, ...)."
+    )
+    for _ in range(2):
+        cutter.fit((0.2, 0.5, 0.4, 1.2), "box 7")
+    assert cutter.told().startswith("2 boxes were cut at the picture's edge; 6")
+
+
+def test_what_rounding_put_beyond_the_edge_is_not_told_as_cut():
+    cutter = EdgeCutter("clip")
+    assert cutter.fit((-1e-9, 0.0, 0.5, 1 + 1e-9), "a") == (0.0, 0.0, 0.5, 1.0)
+    assert cutter.told() == ""
+    assert cutter.fit((0.0, 1 - LEAST_SIDE / 2, 0.5, 1.5), "a sliver inside") is None
+
+
+def test_a_choice_is_written_loosely():
+    assert chosen(REGIONS, "2 - 3") == (1, 2)
+    assert chosen(REGIONS, '"Red Car"') == (1,)
+    assert chosen((*REGIONS, Region("a c++ book (new)", (0, 0, 1, 1))), "c++ book, (new)") == (4,)
+
+
+@pytest.mark.parametrize("choice", ["3-2", "c.t", "5", "1;2", "2-"])
+def test_a_choice_that_is_no_number_of_theirs_or_word_is_refused(choice):
+    with pytest.raises(ValueError, match="There is no region|No region's phrase has"):
+        chosen(REGIONS, choice)
+
+
+@pytest.mark.parametrize("count, more", [(10, ""), (12, " and 2 more")])
+def test_a_refused_choice_lists_ten_regions_shortly(count, more):
+    regions = tuple(Region("a " + "very " * 20 + "long phrase", (0, 0, 1, 1)) for _ in range(count))
+    with pytest.raises(ValueError) as refused:
+        chosen(regions, "dog")
+    listed = "a " + "very " * 7 + "ver"
+    assert str(refused.value).endswith(f"9 {listed!r}, 10 {listed!r}{more}.")
+
+
+@pytest.mark.parametrize("code", [" #ff0000\n", "F00", "#FF0000 "])
+def test_a_colour_is_written_loosely(code):
+    assert colour_word(code) == "red"
+
+
+@pytest.mark.parametrize(
+    "code", [3, None, ["#ff0000"], "", "#", "#ff", "#ff00", "#ff00000", "#ff0000fff", "##ff0000", "red"]
+)
+def test_what_is_no_colour_is_refused(code):
+    with pytest.raises(ValueError, match="is not written #rrggbb"):
+        colour_word(code)

@@ -1,7 +1,7 @@
 """What is cut out and asked for each region, and what becomes of the answers."""
 
 import pytest
-from deig_pack.deig_core.regions.describe import INSTRUCTION, asked, crop_of, tidied, why_not
+from deig_pack.deig_core.regions.describe import INSTRUCTION, SHORTER, asked, crop_of, tidied, why_not
 from deig_pack.deig_core.regions.region import Region
 
 GOOD = "a fluffy orange tabby cat with white paws, green eyes and a blue leather collar with a brass bell"
@@ -96,3 +96,80 @@ def test_at_every_edge_a_small_thing_keeps_as_much_around_it(axis, box, span):
 
 def test_a_tiny_picture_is_cut_out_whole():
     assert crop_of(Region("a", (0.4, 0.4, 0.5, 0.5)), 16, 12, 0.1) == (0, 0, 16, 12)
+
+
+@pytest.mark.parametrize(
+    "answer, phrase",
+    [
+        ("Certainly! a cup", "a cup"),
+        ("Of course. a cup", "a cup"),
+        ("Okay, a cup", "a cup"),
+        ("Certainly, here is one: a cup", "a cup"),
+        ("Here are the words:\na cup", "a cup"),
+        ("The phrase: a cup", "a cup"),
+        ("answer : a cup", "a cup"),
+        ("# a cup", "a cup"),
+        ("`a cup`", "a cup"),
+        ("_a cup_", "a cup"),
+        ("\u2022 a cup", "a cup"),
+        ("* a cup", "a cup"),
+        ("'a cup'", "a cup"),
+        ("<think>one</think>a <think>two</think>cup", "a cup"),
+        ("a blue-and-white cup - cracked", "a blue-and-white cup - cracked"),
+        ("-5 on a sign", "-5 on a sign"),
+        ("a sign: no entry", "a sign: no entry"),
+        ("surely a cup", "surely a cup"),
+        ("a sure sign, here is: more", "a sure sign, here is: more"),
+        ("a cup!", "a cup!"),
+    ],
+)
+def test_what_is_around_a_phrase_goes_and_the_phrase_stays(answer, phrase):
+    assert tidied(answer) == phrase
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I am sorry, no",
+        "I'm unable to help",
+        "I am not able to help",
+        "I can't help",
+        "i can not help",
+        "I won't help",
+        "As an AI, no",
+        "I don't see it",
+        "I do not have eyes",
+        "one is unable to identify it",
+        "The thing cannot be determined",
+        "It cannot be seen",
+        "no image was given",
+        "without an image is nothing",
+        "please upload one",
+        "Please share one",
+    ],
+)
+def test_every_way_to_refuse_is_known(answer):
+    assert why_not(answer, 9) == "it is a refusal"
+
+
+def test_only_the_beginning_of_an_answer_can_refuse():
+    words = "a poster " * 20
+    assert why_not(f"{words}with please share", 90) == "it is a refusal"
+    assert why_not(f"{words}of a bird and it says please share", 90) == ""
+
+
+@pytest.mark.parametrize(
+    "phrase, reason", [("a 1 b 2", "it has no words"), ("a1 b2", "it has no words"), ("\u8336\u7897", "")]
+)
+def test_a_word_has_two_letters_of_any_script(phrase, reason):
+    assert why_not(phrase, 9) == reason
+
+
+def test_asked_again_for_less():
+    region = Region("cat", (0, 0, 1, 1))
+    assert asked(INSTRUCTION, region, again=True) == asked(INSTRUCTION, region) + SHORTER
+    assert not asked(INSTRUCTION, region).endswith(SHORTER)
+
+
+def test_the_least_side_is_the_callers():
+    assert crop_of(Region("a", (0.5, 0.5, 0.501, 0.501)), 400, 400, 0.0, least=56) == (172, 172, 228, 228)

@@ -4,7 +4,17 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from deig_pack.deig_core.regions.draw import DASHES, PALETTE, colour_of, dash_of, draw_box, draw_regions
+from deig_pack.deig_core.regions.draw import (
+    DASHES,
+    PALETTE,
+    colour_of,
+    dash_of,
+    draw_box,
+    draw_label,
+    draw_regions,
+    fitted,
+    font_of,
+)
 from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.tests.effort import examples
 from hypothesis import given, settings
@@ -215,3 +225,201 @@ def test_colours_stay_apart(eyes):
 def test_a_colour_comes_back_only_with_another_dash():
     looks = [(colour_of(i), dash_of(i)) for i in range(len(PALETTE) * len(DASHES))]
     assert len(set(looks)) == len(looks) == 32
+
+
+def test_a_box_of_a_wide_picture_has_its_edges_where_they_belong():
+    """At 1024 pixels on the shorter side a line is four wide."""
+    ink = inked(draw_regions((Region("a cup", (0.25, 0.5, 0.5, 1.0)),), 2048, 1024), 0)
+    assert ink[600:1024, 512:516].all() and ink[600:1024, 1020:1024].all() and ink[1020:, 512:1024].all()
+    assert not any(ink[600:, column].all() for column in (511, 516, 1019, 1024)), "four pixels and no more"
+
+
+def test_the_line_has_a_dark_edge_inside_and_outside():
+    canvas = Image.new("RGB", (100, 100), colour_of(0))
+    draw_box(ImageDraw.Draw(canvas), (20, 30, 69, 79), 0, 3)
+    dark = (np.asarray(canvas) == 0).all(-1)
+    assert np.flatnonzero(dark[50]).tolist() == [19, 23, 66, 70]
+    assert np.flatnonzero(dark[:, 45]).tolist() == [29, 33, 76, 80]
+
+
+def test_a_dash_is_five_lines_long_and_its_gap_three():
+    canvas = Image.new("RGB", (200, 200), "white")
+    draw_box(ImageDraw.Draw(canvas), (20, 20, 69, 169), 8, 2)
+    expected = [20 + at for at in range(50) if at % 16 < 10]
+    ink = inked(canvas, 8)
+    assert np.flatnonzero(ink[20]).tolist() == expected
+    assert np.flatnonzero(ink[168, :60]).tolist() == [at for at in expected if at < 60], "and below"
+    assert not ink[:, 70:].any() and not ink[170:].any()
+
+
+@pytest.mark.parametrize("box", [(0.9999, 0.2, 1.0, 0.8), (0.2, 0.9999, 0.8, 1.0), (0.5, 0.2, 0.501, 0.8)])
+def test_a_hair_is_drawn_as_wide_as_two_lines(box):
+    ink = inked(draw_regions((Region(".", box),), 512, 512), 0)
+    across = ink[150:400].all(0) if box[2] - box[0] < 0.1 else ink[:, 150:400].all(1)
+    assert across.sum() == 4
+
+
+def label_of(box, index=0, phrase="a cup", size=(512, 512), line=2):
+    """Draw a label on white: the pixels, (left, top, right, bottom) of it, inclusive, and its number's width."""
+    canvas = Image.new("RGB", size, "white")
+    draw_label(canvas, box, index, phrase, line)
+    pixels = np.asarray(canvas)
+    rows, columns = np.nonzero((pixels != 255).any(-1))
+    badge = np.nonzero(inked(canvas, index))[1]
+    return pixels, (columns.min(), rows.min(), columns.max(), rows.max()), badge.max() + 1 - badge.min()
+
+
+@pytest.mark.parametrize(
+    "box, where",
+    [
+        ((100, 100, 400, 400), lambda left, top, right, bottom: (left, top) == (100, 100)),
+        ((100, 100, 400, 143), lambda left, top, right, bottom: (left, top) == (100, 77)),
+        ((100, 100, 400, 130), lambda left, top, right, bottom: (left, bottom) == (100, 99)),
+        ((100, 30, 400, 50), lambda left, top, right, bottom: (left, bottom) == (100, 29)),
+        ((100, 5, 400, 30), lambda left, top, right, bottom: (left, top) == (100, 32)),
+        ((480, 100, 511, 400), lambda left, top, right, bottom: (right, top) == (511, 100) and left < 480),
+    ],
+    ids=["inside", "hardly low", "above", "just below the top", "below", "at the right edge"],
+)
+def test_a_label_lies_in_its_box_or_beside_a_low_one(box, where):
+    assert where(*label_of(box)[1])
+
+
+@pytest.mark.parametrize("size", [(512, 512), (800, 512)])
+@pytest.mark.parametrize("side, room", [(300, 300), (20, None), (200, 200)])
+def test_a_long_phrase_fills_its_box_or_a_quarter_of_the_picture(size, side, room):
+    room = room or size[0] // 4
+    _, (left, _, right, _), _ = label_of((100, 100, 100 + side, 400), phrase="iiii " * 90, size=size)
+    assert room - 24 < right + 1 - left <= room
+
+
+@pytest.mark.parametrize("line", [2, 5])
+def test_a_label_is_as_wide_as_its_words_and_their_margins(line):
+    font = font_of(16)
+    _, (left, _, right, _), badge = label_of((9, 9, 400, 400), 8, "a cup", line=line)
+    assert badge == round(font.getlength("9")) + 4 * line
+    assert right + 1 - left == badge + round(font.getlength("a cup")) + 4 * line
+
+
+def test_a_label_without_room_for_words_is_its_number_alone():
+    _, (left, _, right, _), badge = label_of((9, 9, 20, 400), phrase="wwww", size=(140, 512))
+    assert right + 1 - left == badge
+
+
+def test_labels_are_numbered_from_one():
+    assert label_of((9, 9, 400, 400), 9)[2] > label_of((9, 9, 400, 400), 8)[2], "10 is wider than 9"
+    one, nine = (label_of((9, 9, 400, 400), index)[0] for index in (0, 8))
+    assert (one != nine)[:, :30].any(), "of one colour, told apart by the number"
+
+
+def test_the_words_of_a_label_are_white_beside_the_number():
+    pixels, (left, top, right, bottom), badge = label_of((100, 100, 400, 400), phrase="WWWW")
+    label = pixels[top : bottom + 1, left : right + 1]
+    assert (label[:, badge:] > 240).all(-1).sum() > 50 and not (label[:, :badge] > 240).all(-1).any()
+    assert tuple(label[-1, -1]) == (65, 65, 65), "on a ground that dims the picture to a quarter"
+
+
+def test_a_phrase_over_lines_is_drawn_on_one():
+    one, other = (label_of((9, 9, 400, 400), phrase=phrase)[0] for phrase in ("a red cup", " a\nred \t cup "))
+    assert np.array_equal(one, other)
+
+
+def test_letters_grow_with_the_picture():
+    (_, top, _, bottom), (_, upper, _, lower) = (
+        label_of((9, 9, side // 2, side // 2), size=(side, side))[1] for side in (512, 2048)
+    )
+    assert lower - upper > 1.5 * (bottom - top)
+
+
+def test_no_later_box_covers_a_label():
+    """The second box's edges run through the first one's label."""
+    back, front = Region("WWWWWWWW", (0.1, 0.1, 0.9, 0.9)), Region("a lamp", (0.15, 0.02, 0.5, 0.5))
+    alone, both = (np.asarray(draw_regions(regions, 512, 512)) for regions in ((back,), (back, front)))
+    words = np.s_[51:73, 51:66]
+    assert np.array_equal(alone[words], both[words])
+    assert not inked(draw_regions((back, front), 512, 512), 1)[55:72, 70:90].all(-1).any()
+    assert not inked(draw_regions((back, front), 512, 512), 1)[55:72, 77].any(), "its left edge, at 77"
+
+
+def test_a_later_label_lies_in_front():
+    box = (0.1, 0.1, 0.9, 0.9)
+    picture = draw_regions((Region("a cup", box), Region("a lamp", box)), 512, 512)
+    assert inked(picture, 1)[60, 51:56].any() and not inked(picture, 0)[52:72, 51:68].any()
+
+
+def test_a_text_is_cut_only_where_it_must_be():
+    font = font_of(16)
+    text = "a red ceramic mug"
+    whole = font.getlength(text)
+    assert fitted(text, font, whole) == text
+    assert fitted(text, font, whole - 1).endswith("...")
+    for room in range(0, int(whole)):
+        cut = fitted(text, font, room)
+        kept = cut.removesuffix("...")
+        assert font.getlength(cut) <= room and text.startswith(kept) and kept == kept.rstrip()
+        assert font.getlength(text[: len(kept) + 1].rstrip() + "...") > room or text[len(kept)] == " "
+    assert fitted(text, font, 1) == fitted(text, font, -5) == ""
+
+
+@pytest.mark.parametrize(
+    "width, height, across, down",
+    [(512, 576, range(64, 512, 64), range(64, 576, 64)), (520, 576, range(64, 520, 64), range(64, 576, 64))],
+)
+def test_thin_lines_part_the_tokens(width, height, across, down):
+    """A side that is no multiple of 64 ends within a token."""
+    pixels = np.asarray(draw_regions((), width, height)).astype(int).sum(-1)
+    ground = pixels[10, 10]
+    assert np.flatnonzero(pixels[10] > ground).tolist() == list(across)
+    assert np.flatnonzero(pixels[:, 10] > ground).tolist() == list(down)
+
+
+@pytest.mark.parametrize("count, spots", [(16, 4), (17, 5)])
+def test_every_one_of_many_regions_has_its_own_spot(count, spots):
+    picture = draw_regions((Region("a cup", (0.0, 0.0, 0.2, 0.02)),) * count, 1024, 1024)
+    # Beyond the labels, grown by two tokens.
+    for index in range(count):
+        x, y = (
+            round((token + (at + 0.5) / spots) * 64)
+            for token, at in ((5, index % spots), (2, index // spots))
+        )
+        assert inked(picture, index)[y - 3 : y + 4, x - 3 : x + 4].any(), index
+
+
+def test_a_box_is_not_tinted_and_other_places_by_how_much_they_are():
+    half = np.zeros((4, 4), np.float32)
+    half[3, 3] = 0.5
+    places = (
+        Region("a pond", (0.0, 0.0, 1.0, 1.0), mask=Mask(half)),
+        Region("a road", (0.0, 0.0, 1.0, 1.0), scribble=((0.1, 0.55), (0.3, 0.55)), radius=0.03),
+        Region("a table", (0.0, 0.0, 1.0, 1.0)),
+    )
+    picture = np.asarray(draw_regions(places, 512, 512)).astype(int)
+    ground = np.asarray(draw_regions((), 512, 512)).astype(int)
+    assert np.array_equal(picture[225, 225], ground[225, 225]), "within the box, between its marks"
+    expected = ground[400, 400] + (rgb(0) - ground[400, 400]) * 55 / 255
+    assert np.abs(picture[400, 400] - expected).max() <= 1
+    expected = ground[285, 120] + (rgb(1) - ground[285, 120]) * 110 / 255
+    assert np.abs(picture[285, 120] - expected).max() <= 1
+
+
+def test_a_mark_is_a_third_as_wide_as_its_spot():
+    picture = draw_regions((Region(".", (0.5, 0.0, 1.0, 1.0)),), 1024, 1024)
+    ink = inked(picture, 0)[704:720, 704:720]
+    rows, columns = np.nonzero(ink)
+    assert rows.max() - rows.min() == columns.max() - columns.min() and 4 <= rows.max() - rows.min() <= 6
+
+
+def test_pictures_of_bytes_and_of_floats_beyond_white_are_shown_as_they_are():
+    shade = np.full((600, 600, 3), (10, 200, 255), np.uint8)
+    assert draw_regions((), 512, 512, shade).getpixel((5, 5)) == (10, 200, 255)
+    assert draw_regions((), 512, 512, Image.fromarray(shade)).getpixel((5, 5)) == (10, 200, 255)
+    bright = np.full((600, 600, 3), (-0.5, 0.2, 1.5), np.float32)
+    assert draw_regions((), 512, 512, bright).getpixel((5, 5)) == (0, 51, 255)
+
+
+def test_drawing_leaves_the_picture_behind_as_it_was():
+    shade = np.full((600, 600, 3), 80, np.uint8)
+    picture = Image.fromarray(shade)
+    for image in (shade, picture):
+        draw_regions((Region("a cup", (0.1, 0.1, 0.9, 0.9)),), 512, 512, image)
+        assert (np.asarray(image) == 80).all()

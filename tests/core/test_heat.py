@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from deig_pack.deig_core.regions.draw import PALETTE
+from deig_pack.deig_core.regions.draw import PALETTE, font_of
 from deig_pack.deig_core.regions.heat import COVER, DIMMED, Part, draw_heat, draw_heats, draw_parts
 from deig_pack.deig_core.regions.region import Region
 
@@ -75,3 +75,141 @@ def test_a_bar_is_as_long_as_its_numbers():
     assert counts[0] == pytest.approx(128, abs=2) and counts[1] == pytest.approx(512, abs=2)
     expected = COVER * np.array(colours[1]) + (1 - COVER) * drawn_below(colours[0])
     assert np.abs(drawn[300, 300] - expected).max() <= 2, "the later region's heat lies in front"
+
+
+def rgb(colour):
+    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+
+
+def test_a_region_keeps_its_colour_and_name():
+    third, sixth = (np.asarray(draw_heat(spot(), index, REGION, 512, 512, GREY)) for index in (2, 5))
+    for drawn, index in ((third, 2), (sixth, 5)):
+        assert (drawn[128:130, 300] == rgb(PALETTE[index])).all() and not (drawn[130, 300] == 127).all()
+        assert (drawn[130:140, 129] == rgb(PALETTE[index])).all(-1).all(), "the label's number"
+    other = np.asarray(draw_heat(spot(), 2, Region("a lamp", REGION.box), 512, 512, GREY))
+    changed = np.argwhere((third != other).any(-1))
+    assert len(changed) and changed.max(0)[0] < 155 and changed.min(0)[1] > 140, "the phrase"
+
+
+def test_heat_over_the_most_is_as_the_most():
+    whole, beyond = (np.asarray(draw_heat(level * spot(), 0, REGION, 512, 512)) for level in (1.0, 1.3))
+    assert np.array_equal(whole, beyond)
+
+
+def test_heat_of_few_places_fades_into_the_next():
+    drawn = np.asarray(draw_heat(spot(columns=slice(12, 16)), 0, REGION, 512, 512), float)[300].mean(-1)
+    assert len(set(drawn[390:430].tolist())) > 8
+
+
+def test_the_ramp_runs_from_black_over_purple_and_orange():
+    for level, colour in ((0.25, "#57106e"), (0.5, "#bc3754"), (0.75, "#f98e09")):
+        drawn = np.asarray(draw_heat(level * spot(), 0, REGION, 512, 512, np.zeros_like(GREY)), float)[
+            310, 310
+        ]
+        assert np.abs(drawn - np.array(rgb(colour)) * level**0.5).max() <= 2
+
+
+def test_tiles_are_named_and_half_as_large():
+    weights = np.zeros((2, 16, 16), np.float32)
+    sheet = np.asarray(
+        draw_heats(weights, ["one", "two"], 516, 1000, np.full((513, 1001, 3), 0.5, np.float32))
+    )
+    assert sheet.shape == (257, 2 * 501 + 2, 3), "of the picture, rounded up"
+    assert (sheet[:, 501:503] == rgb("#22242a")).all(), "a gap between"
+    renamed = np.asarray(
+        draw_heats(weights, ["one", "six"], 516, 1000, np.full((513, 1001, 3), 0.5, np.float32))
+    )
+    changed = np.argwhere((sheet != renamed).any(-1))
+    assert changed.min(0)[1] >= 503 + 4 and changed.max(0)[1] < 560 and changed.max(0)[0] < 30
+    assert sheet[10, 503] @ [1, 1, 1] < sheet[10, 900] @ [1, 1, 1], "on a darker ground"
+    long = np.asarray(draw_heats(weights, ["m" * 10, "two"], 512, 512, GREY))
+    dark = np.flatnonzero(long[2, :256].mean(-1) < 40)
+    assert dark.tolist() == list(range(round(font_of(16).getlength("m" * 10)) + 9))
+
+
+def bar_row(parts, regions=(REGION,), width=512):
+    """The lowest row of pixels of the first bar, and all of what lies below the picture."""
+    weights = np.zeros((len(regions), 16, 16), np.float32)
+    bars = [parts] + [[]] * (len(regions) - 1)
+    drawn = np.asarray(draw_parts(weights, bars, regions, width, 512))
+    below = drawn[512:].astype(int)
+    row = sum(font_of(16).getmetrics()) + 4
+    assert len(below) == len(regions) * 2 * row + 2
+    return below[2 + 2 * row - 4], below
+
+
+def test_the_parts_of_a_bar_lie_one_behind_the_other_with_a_gap():
+    parts = [Part(0.25, 1), Part(0.125, 1, pale=True), Part(0.0, 2), Part(0.125, None), Part(0.25, 0)]
+    bar, _ = bar_row(parts)
+    strip = rgb("#22242a")
+    pale = [round(0.45 * a + 0.55 * b) for a, b in zip(rgb(PALETTE[1]), strip, strict=True)]
+    for start, end, colour in (
+        (0, 128, rgb(PALETTE[1])),
+        (128, 192, pale),
+        (192, 256, rgb("#6b6f78")),
+        (256, 384, rgb(PALETTE[0])),
+    ):
+        assert (bar[start : end - 1] == colour).all() and (bar[end - 1] == strip).all(), start
+    assert (bar[384:] == strip).all(), "the rest is empty"
+
+
+def test_bars_of_two_regions_do_not_touch():
+    _, below = bar_row([Part(1.0, 0)], (REGION, Region("a lamp", (0, 0, 0.2, 0.2))))
+    height = (len(below) - 2) // 2
+    assert (below[2 + height - 3 : 2 + height, 300] == rgb("#22242a")).all()
+
+
+def test_a_part_says_its_percent_where_there_is_room():
+    def ink(length, pale=False):
+        """The columns in which something stands in the second of two parts, from its beginning."""
+        _, below = bar_row([Part(0.25, 0), Part(length, 1, pale)])
+        bar = below[26:42, 128 : 128 + round(512 * length) - 1]
+        return np.flatnonzero((np.abs(bar - bar[-1]).max(-1) > 60).any(0)), bar
+
+    (half, bar), (_, other), (none, _) = ink(0.5), ink(0.25), ink(0.02)
+    assert half.min() >= 2 and half.max() < 22 and not np.array_equal(bar[:, :22], other[:, :22])
+    assert not len(none)
+    assert ink(0.05)[0].size, "one digit fits 25 pixels"
+    assert bar.min() < 30, "black on the full colour"
+    assert ink(0.5, pale=True)[1].min(-1).max() > 200, "white on the pale one"
+
+
+def test_the_same_percent_is_said_wherever_a_part_begins():
+    _, below = bar_row([Part(0.25, 0), Part(0.25, 0)])
+    assert np.array_equal(below[26:42, :120], below[26:42, 128:248])
+    assert (below[26:42, :120] != below[42, 0]).any()
+
+
+def test_over_each_bar_stand_number_and_phrase():
+    lamp = Region("a\n lamp", (0, 0, 0.2, 0.2))
+    _, below = bar_row([], (REGION, lamp))
+    height = (len(below) - 2) // 2
+    for index in (0, 1):
+        assert (below[2 + index * height, :10] == rgb(PALETTE[index])).all()
+        words = below[2 + index * height :][: height // 2]
+        white = np.flatnonzero((words > 240).all(-1).any(0))
+        assert 17 + 4 <= white.min() < 27 and 60 < white.max() < 120
+    _, other = bar_row([], (Region("a red mop", REGION.box), lamp))
+    assert not np.array_equal(below[2 : 2 + height], other[2 : 2 + height])
+    assert np.array_equal(below[2 + height :], other[2 + height :])
+    _, flat = bar_row([], (REGION, Region("a lamp", (0, 0, 0.2, 0.2))))
+    assert np.array_equal(flat, below)
+    _, long = bar_row([], (Region("m" * 400, REGION.box),))
+    assert (long[2:20, -4:] == rgb("#22242a")).all() and (long[2:20, -60:] > 240).all(-1).any()
+
+
+def test_the_number_over_a_bar_counts_from_one():
+    regions = (REGION,) * 10
+    _, below = bar_row([], regions)
+    height = (len(below) - 2) // 10
+    badges = [
+        (below[2 + index * height] == rgb(PALETTE[index % 8])).all(-1).sum() for index in range(len(regions))
+    ]
+    assert badges[:9] == [17] * 9 and badges[9] == 26
+
+
+def test_parts_are_drawn_over_the_dimmed_picture_with_every_box():
+    regions = (REGION, Region("a lamp", (0.0, 0.0, 0.1, 0.1)))
+    drawn = np.asarray(draw_parts(np.zeros((2, 8, 8)), [[], []], regions, 512, 512, GREY)).astype(int)
+    assert np.abs(drawn[450, 450] - 128 * DIMMED).max() <= 1
+    assert (drawn[128:130, 300] == rgb(PALETTE[0])).all() and (drawn[0:2, 20] == rgb(PALETTE[1])).all()

@@ -107,3 +107,106 @@ def test_options_are_checked():
         MaskOptions(overlap="both")
     with pytest.raises(ValueError, match="feather"):
         MaskOptions(feather=-1)
+
+
+@pytest.mark.parametrize(
+    "box, where", [((0.126, 0.0, 0.374, 1.0), np.s_[:, 8:22]), ((0.0, 0.51, 1.0, 0.99), np.s_[20:40])]
+)
+def test_edges_are_rounded_to_the_nearest_pixel(box, where):
+    (mask,) = region_masks((Region("a", box),), SIZE)
+    expected = torch.zeros(SIZE)
+    expected[where] = 1
+    assert torch.equal(mask, expected)
+
+
+def test_a_hair_is_the_pixel_in_which_its_middle_lies():
+    (across, down) = region_masks(
+        (Region("a", (0.499, 0.0, 0.503, 1.0)), Region("b", (0.0, 0.366, 1.0, 0.372))), (60, 60)
+    )
+    assert across.nonzero()[:, 1].unique().tolist() == [30] and down.nonzero()[:, 0].unique().tolist() == [22]
+
+
+def test_a_mask_goes_before_a_scribble_and_a_scribble_before_a_point():
+    values = np.zeros(SIZE, np.float32)
+    values[:5, :5] = 1
+    stroke = {"scribble": ((0.1, 0.9), (0.2, 0.9)), "point": (0.8, 0.2), "radius": 0.05}
+    masked, scribbled = region_masks(
+        (Region("a", (0, 0, 1, 1), mask=Mask(values), **stroke), Region("b", (0, 0, 1, 1), **stroke)), SIZE
+    )
+    assert np.array_equal(masked.numpy(), values)
+    assert scribbled[36, 9] == 1 and scribbled[8, 48] == 0
+
+
+def test_a_disc_lies_in_the_middle_of_its_pixels_on_any_aspect():
+    (disc,) = region_masks((Region("a", (0, 0, 1, 1), point=(0.75, 0.5), radius=0.25),), SIZE)
+    y, x = np.mgrid[:40, :60] + 0.5
+    assert np.array_equal(disc.numpy() > 0, (x - 45) ** 2 + (y - 20) ** 2 <= 10**2)
+
+
+def test_a_fine_pattern_keeps_its_share_when_it_is_laid_onto_fewer_pixels():
+    values = np.zeros((160, 240), np.float32)
+    values[:, ::4] = 1
+    (mask,) = region_masks((Region("a fence", (0, 0, 1, 1), mask=Mask(values)),), SIZE)
+    assert torch.allclose(mask[:, 5:55], torch.full((40, 50), 0.25), atol=0.02)
+
+
+def test_a_coarse_mask_becomes_soft_between_its_pixels():
+    (mask,) = region_masks((Region("a", (0, 0, 1, 1), mask=Mask(np.eye(2, dtype=np.float32))),), (8, 8))
+    assert mask[0, 0] == 1 and mask[0, 7] == 0 and mask[0].tolist() == sorted(mask[0].tolist(), reverse=True)
+    assert len(mask[0].unique()) > 3 and mask.min() >= 0 and mask.max() <= 1
+
+
+def test_what_fills_the_picture_has_no_edge_to_shrink_from():
+    whole = Region("all", (0, 0, 1, 1))
+    assert region_masks((whole,), SIZE, MaskOptions(grow=-5)).all()
+    assert region_masks((whole,), SIZE, MaskOptions(grow=5)).all()
+
+
+def test_a_soft_mask_stays_as_soft_however_it_grows_or_shrinks():
+    values = np.zeros(SIZE, np.float32)
+    values[10:30, 10:20], values[10:30, 20:30] = 0.25, 0.75
+    region = Region("soft", (0, 0, 1, 1), mask=Mask(values))
+    (shrunk,) = region_masks((region,), SIZE, MaskOptions(grow=-2))
+    expected = np.zeros(SIZE, np.float32)
+    expected[12:28, 12:28] = values[12:28, 12:28]
+    assert np.array_equal(shrunk.numpy(), expected) and shrunk.dtype == torch.float32
+    (grown,) = region_masks((region,), SIZE, MaskOptions(grow=2))
+    assert grown[20, 7:10].tolist() == [0, 0.25, 0.25] and grown[20, 30:33].tolist() == [0.75, 0.75, 0]
+
+
+def test_what_has_grown_lies_in_front_and_only_then_fades():
+    back, front = region_masks(
+        (Region("all", (0, 0, 1, 1)), FRONT), SIZE, MaskOptions(grow=4, overlap="front")
+    )
+    assert front[20, 12] == 1 and torch.equal(back, 1 - front)
+    back, front = region_masks(
+        (Region("all", (0, 0, 1, 1)), FRONT), SIZE, MaskOptions(overlap="front", feather=6)
+    )
+    assert torch.allclose(back + front, torch.ones(SIZE), atol=1e-6) and 0 < back[20, 15] < 1
+
+
+def test_two_soft_masks_in_front_take_what_the_stronger_takes():
+    hazes = [
+        Region("haze", (0, 0, 1, 1), mask=Mask(np.full(SIZE, level, np.float32)))
+        for level in (0.5, 0.25, 0.5)
+    ]
+    back, middle, *_ = region_masks((BACK, *hazes), SIZE, MaskOptions(overlap="front"))
+    assert back[5, 5] == 0.5 and middle[5, 5] == 0.25
+
+
+@pytest.mark.parametrize("width", [4, 5])
+def test_a_feather_is_as_wide_down_as_across(width):
+    square = Region("a", (0.25, 0.25, 0.75, 0.75))
+    (mask,) = region_masks((square,), (40, 40), MaskOptions(feather=width))
+    assert torch.allclose(mask, mask.T) and mask[20, 20] == 1
+    assert ((mask[20] > 1e-6) & (mask[20] < 1 - 1e-6)).sum() == 2 * (width - 1)
+
+
+def test_the_union_has_the_largest_value_of_each_pixel():
+    masks = torch.tensor([[[0.25, 0.5, 0.0]], [[0.5, 0.25, 0.0]]])
+    assert torch.equal(union(masks), torch.tensor([[[0.5, 0.5, 0.0]]]))
+
+
+def test_a_faint_mask_is_not_empty():
+    masks = torch.stack([torch.full(SIZE, 0.01), torch.zeros(SIZE)])
+    assert empty_ones(masks, (FRONT, BACK)) == ["back"]

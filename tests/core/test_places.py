@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from deig_pack.deig_core.regions.raster import cell_places, later_in_front, token_places
+from deig_pack.deig_core.regions.raster import (
+    cell_places,
+    crop_boxes,
+    later_in_front,
+    spread_tokens,
+    token_pixels,
+    token_places,
+)
 from deig_pack.deig_core.regions.region import Mask, Region, RunLengthMask
 from deig_pack.tests.effort import examples
 from hypothesis import given, settings
@@ -168,3 +175,108 @@ def test_a_mask_of_runs_is_laid_as_its_values_are(size):
 def test_run_lengths_that_are_no_mask_are_refused(runs, words):
     with pytest.raises(ValueError, match=words):
         RunLengthMask((2, 2), np.array(runs))
+
+
+def test_a_scribble_runs_through_all_its_points():
+    bent = cells((32, 64), scribble=((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)), radius=0.02)
+    assert bent[3, 30] == 1 and bent[16, 57] == 1 and bent[28, 30] == 1
+    assert bent[16, 6:55].sum() == 0 and bent[:, 60:].sum() == 0, "and not beyond or between them"
+
+
+def test_a_scribble_and_a_point_have_their_usual_reach():
+    """Of 512 pixels: 10.24 and 64."""
+    stroke = cells((64, 64), scribble=((0.25, 0.5), (0.75, 0.5)))
+    disc = cells((64, 64), point=(0.5, 0.5))
+    assert stroke[:, 32].nonzero().flatten().tolist() == [30, 31, 32, 33]
+    assert disc[32].nonzero().flatten().tolist() == list(range(24, 40))
+
+
+@pytest.mark.parametrize("size", [(16, 32), (32, 16)])
+def test_a_radius_is_of_the_shorter_side(size):
+    rows, columns = cells(size, point=(0.5, 0.5), radius=0.25).nonzero().T
+    assert rows.unique().numel() == columns.unique().numel() == 8
+
+
+def test_a_mask_goes_before_a_scribble_and_a_scribble_before_a_point():
+    values = np.zeros((16, 16), dtype=np.float32)
+    values[0, 0] = 0.5
+    others = {"scribble": ((0.1, 0.9), (0.2, 0.9)), "point": (0.9, 0.1), "radius": 0.03}
+    masked, scribbled = cells(mask=Mask(values), **others), cells(**others)
+    assert masked.nonzero().tolist() == [[0, 0]] and masked[0, 0] == 0.5
+    assert scribbled[14, 2] == 1 and scribbled[1, 14] == 0
+
+
+@pytest.mark.parametrize(
+    "box, where",
+    [
+        ((0.0, 0.0, 1.0, 1.0), np.s_[:, :]),
+        ((0.25, 0.5, 0.5, 1.0), np.s_[4:8, 4:8]),
+        ((0.26, 0.51, 0.51, 0.99), np.s_[4:8, 4:9]),
+        ((0.999, 0.0, 1.0, 0.01), np.s_[:1, 15:]),
+        ((0.4995, 0.2, 0.4999, 0.3), np.s_[1:3, 7:8]),
+    ],
+)
+def test_a_box_is_the_cells_that_its_pixels_touch(box, where):
+    expected = torch.zeros(8, 16)
+    expected[where] = 1
+    assert torch.equal(cell_places([Region("a thing", box)], (8, 16))[0], expected)
+
+
+def test_no_regions_have_no_places():
+    assert cell_places([], (8, 16)).shape == (0, 8, 16)
+
+
+@pytest.mark.parametrize(
+    "grid, pixels, side",
+    [((64, 64), 8, 1), ((32, 32), 16, 1), ((16, 16), 32, 3), ((8, 8), 64, 5), ((4, 4), 128, 4)],
+)
+def test_places_grow_by_one_and_two_tokens_at_the_coarsest_grids(grid, pixels, side):
+    place = torch.zeros(1, 64, 64)
+    place[0, 33, 33] = 1
+    tokens = token_places(place, (64, 64), grid)[0]
+    assert token_pixels((64, 64), grid) == pixels and tokens.sum() == side**2
+
+
+@pytest.mark.parametrize("grid, pixels", [((9, 12), 16), ((5, 6), 32), ((3, 3), 64), ((2, 2), 128)])
+def test_tokens_of_a_latent_that_is_no_multiple_are_as_wide_as_elsewhere(grid, pixels):
+    assert token_pixels((17, 23), grid) == pixels
+
+
+def test_in_front_the_later_region_has_the_token_alone():
+    places = torch.zeros(2, 8, 8)
+    places[0, :, :4], places[1, :, 3:] = 1, 1
+    shared, front = (token_places(places, (8, 8), (8, 8), front=front) for front in (False, True))
+    assert shared[0, :, 3].all() and not front[0, :, 3].any()
+    assert torch.equal(front[1], shared[1]) and torch.equal(front[0, :, :3], shared[0, :, :3])
+
+
+def test_the_token_that_a_hidden_region_keeps_has_its_value():
+    places = torch.zeros(3, 9, 9)
+    places[0, 1:4, 3:8] = 0.25
+    places[2] = 1
+    kept = later_in_front(places)
+    assert kept[0].nonzero().tolist() == [[2, 5]] and kept[0, 2, 5] == 0.25
+    assert not kept[1].any() and torch.equal(places[0, 1:4, 3:8], torch.full((3, 5), 0.25))
+
+
+def test_the_kept_token_is_the_nearest_to_the_middle_as_the_crow_flies():
+    """From (3, 2.6): a corner two away each way is farther than one that is 2.4 away along a row."""
+    places = torch.zeros(2, 7, 7)
+    for row, column in ((1, 0), (5, 0), (1, 4), (5, 4), (3, 5)):
+        places[0, row, column] = 1
+    places[1] = 1
+    assert later_in_front(places)[0].nonzero().tolist() == [[3, 5]]
+
+
+def test_every_cell_has_the_value_of_its_token():
+    values = torch.arange(6.0).reshape(2, 3)
+    assert spread_tokens(values, (4, 6)).tolist() == [[0, 0, 1, 1, 2, 2]] * 2 + [[3, 3, 4, 4, 5, 5]] * 2
+    assert spread_tokens(values, (3, 5)).tolist() == [[0, 0, 1, 1, 2]] * 2 + [[3, 3, 4, 4, 5]]
+    assert spread_tokens(values[None], (2, 3)).tolist() == [[[0, 1, 2], [3, 4, 5]]]
+
+
+def test_boxes_of_a_crop_are_fractions_of_it_cut_at_its_edges():
+    """Of 40 x 80 cells the 20 x 10 at (30, 20): rows 20 to 40, columns 30 to 40."""
+    boxes = torch.tensor([[0.375, 0.5, 0.4375, 0.75], [0.0, 0.75, 0.5, 1.0]])
+    crop = crop_boxes(boxes, (40, 80), (20, 10, 20, 30))
+    assert crop.tolist() == [[0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 1.0, 1.0]]

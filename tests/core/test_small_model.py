@@ -1,18 +1,23 @@
 """The small model: what is stored computes what was trained, and the pack's loaders read it."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from small_model import autoencoder, text
-from small_model.curve import draw_curve
-from small_model.export import CURVE, MOST_BYTES, export
-from small_model.model import SmallDEIG, extract, noise_schedule, sample, words_of
-from small_model.place import ADAPTER, CHECKPOINT, TEXT_FOLDER, WEIGHTS
+from small_model import autoencoder, keep, text
+from small_model import export as exporting
+from small_model.curve import _running_mean, _ticks, draw_curve
+from small_model.device import CPU, STORED, half_precision, pick_device
+from small_model.export import CURVE, MOST_BYTES, adapter_state, checkpoint_state, export
+from small_model.model import SmallDEIG, extract, noise_schedule, sample, sampling_times, words_of
+from small_model.place import ADAPTER, CHECKPOINT, SMALL, TEXT_FOLDER, WEIGHTS, place_weights
 from small_model.scenes import deal, draw
+from small_model.sheet import draw_sheet
 from small_model.stored import StoredDEIG
 from small_model.unet import UNet
 from small_model.widen import CONTEXT_TIMES, widen_unet
@@ -164,3 +169,144 @@ def test_the_loss_curve_is_drawn(tmp_path):
     columns = np.flatnonzero(line.any(0))
     tops = [np.flatnonzero(line[:, column]).mean() for column in columns]
     assert columns[0] < 120 and tops[-1] - tops[0] > 250
+
+
+def test_matrices_are_stored_in_eight_bits_and_what_is_read_as_it_is_in_sixteen(trained, encoder):
+    checkpoint, adapter = checkpoint_state(trained, encoder), adapter_state(trained)
+    assert {tensor.dtype for name, tensor in checkpoint.items() if name.startswith("model.")} == {STORED}
+    first = {
+        name: tensor.dtype for name, tensor in checkpoint.items() if name.startswith("first_stage_model.")
+    }
+    scales = {"first_stage_model.vae_scale", "first_stage_model.vae_shift"}
+    assert {first[name] for name in scales} == {torch.float32}
+    assert {dtype for name, dtype in first.items() if name not in scales} == {torch.float16}
+    assert all(tensor.dtype == (STORED if tensor.ndim > 1 else torch.float16) for tensor in adapter.values())
+
+
+def test_an_export_that_is_too_large_is_refused_at_its_end(monkeypatch, tmp_path, capsys):
+    def write(run, folder):
+        (folder / "t5").mkdir()
+        (folder / "t5" / "a").write_bytes(bytes(600))
+        (folder / "b").write_bytes(bytes(401))
+
+    monkeypatch.setattr(exporting, "export_run", write)
+    monkeypatch.setattr("sys.argv", ["export", "--out", str(tmp_path)])
+    monkeypatch.setattr(exporting, "MOST_BYTES", 1000)
+    with pytest.raises(SystemExit, match="too much to keep"):
+        exporting.main()
+    said = capsys.readouterr().out
+    assert f"600  {Path('t5') / 'a'}" in said and "1,001  in all, of at most 1,000" in said
+    monkeypatch.setattr(exporting, "MOST_BYTES", 1001)
+    (tmp_path / "t5" / "a").unlink()
+    (tmp_path / "t5").rmdir()
+    exporting.main()
+
+
+def test_a_text_encoder_that_was_exported_goes_on_in_full_precision(trained, encoder, vocabulary, tmp_path):
+    export(trained, encoder, vocabulary, tmp_path)
+    assert trained.text.dtype == torch.float32
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, ADAPTER, TEXT_FOLDER]
+
+
+def fake_weights(folder: Path) -> Path:
+    (folder / TEXT_FOLDER).mkdir(parents=True)
+    for name in (CHECKPOINT, ADAPTER, f"{TEXT_FOLDER}/config.json", f"{TEXT_FOLDER}/model.safetensors"):
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_weights_are_placed_where_comfyui_lists_them(tmp_path, monkeypatch, can_link):
+    weights, models = fake_weights(tmp_path / "weights"), tmp_path / "models"
+    if not can_link:
+        monkeypatch.setattr(Path, "symlink_to", lambda *_: (_ for _ in ()).throw(OSError("no privilege")))
+    for _ in range(2):  # what is there is left
+        assert place_weights(models, weights) == SMALL
+    placed = {str(path.relative_to(models)): path.read_text() for path in models.rglob("*") if path.is_file()}
+    assert placed == {
+        os.path.join("checkpoints", "small-deig.safetensors"): CHECKPOINT,
+        os.path.join("deig", "small-deig.safetensors"): ADAPTER,
+        os.path.join("text_encoders", "small-deig-t5", "config.json"): f"{TEXT_FOLDER}/config.json",
+        os.path.join(
+            "text_encoders", "small-deig-t5", "model.safetensors"
+        ): f"{TEXT_FOLDER}/model.safetensors",
+    }
+
+
+def test_a_state_that_could_not_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path, settings = tmp_path / "state.pt", {"seed": 1}
+    keep.save_whole({"settings": settings, "step": 1}, path)
+
+    def breaks(state, place):
+        Path(place).write_bytes(b"half")
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(keep.torch, "save", breaks)
+        keep.save_whole({"settings": settings, "step": 2}, path)
+    assert keep.load_same(path, settings, CPU)["step"] == 1
+    keep.save_whole({"settings": settings, "step": 3}, path)
+    assert [place.name for place in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_only_what_is_asked_to_is_computed_in_half_precision():
+    a = torch.randn(4, 4)
+    q = torch.randn(1, 1, 4, 8)
+    for active, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        with half_precision(CPU, active):
+            assert (a @ a).dtype == dtype
+            # A CPU attends in full precision in any case.
+            assert (
+                torch.nn.functional.scaled_dot_product_attention(q.to(dtype), q.to(dtype), q.to(dtype)).dtype
+                == torch.float32
+            )
+    assert (a @ a).dtype == torch.float32
+
+
+def test_a_device_that_knows_no_eight_bit_floats_is_refused_in_a_line():
+    with pytest.raises(
+        ValueError, match=r"^Training cannot run on 'toaster' \([^\n]+\). 'cpu' always works.$"
+    ):
+        pick_device("toaster")
+
+
+def test_sampling_goes_from_all_noise_to_the_picture():
+    assert sampling_times(3) == [999, 666, 333, 0]
+    assert sampling_times(1) == [999, 0]
+
+
+def test_the_curves_mean_is_over_a_steps_neighbours():
+    assert _running_mean(np.array([1.0, 2, 3, 4, 9]), 3).tolist() == pytest.approx([1.5, 2, 3, 16 / 3, 6.5])
+    assert _running_mean(np.array([5.0, 7]), 1).tolist() == [5, 7]
+
+
+@pytest.mark.parametrize(
+    "low, high, about, ticks",
+    [
+        (0, 80, 8, range(0, 81, 10)),
+        (1, 3000, 8, range(500, 3001, 500)),
+        (3, 12, 8, range(4, 13, 2)),
+        (0, 1300, 8, range(0, 1201, 200)),
+    ],
+)
+def test_ticks_are_round_numbers_within(low, high, about, ticks):
+    assert _ticks(low, high, about).tolist() == pytest.approx(list(ticks))
+
+
+def test_a_sheet_has_its_pictures_in_rows_and_columns():
+    colours = [["red", "lime"], ["blue", "white"]]
+    rows = [
+        [Image.new("RGB", size, colour) for size, colour in zip(((10, 10), (30, 10)), row, strict=True)]
+        for row in colours
+    ]
+    sheet = draw_sheet(rows, ("one", "two"), [["a"], ["word " * 30]], cell=100)
+    assert sheet.size == (16 + 100 + 16 + 300 + 16 + 330, 34 + 2 * 116 + 16)
+    for (x, y), colour in {
+        (16, 34): (255, 0, 0), (115, 133): (255, 0, 0), (132, 34): (0, 255, 0), (431, 133): (0, 255, 0),
+        (16, 150): (0, 0, 255), (131, 150): (255, 255, 255), (16, 140): (255, 255, 255),
+    }.items():  # fmt: skip
+        assert sheet.getpixel((x, y)) == colour
+    words = np.asarray(sheet.convert("L"))[:, 448:] < 128
+    inked = [words[34 + 116 + 20 * line : 34 + 116 + 20 * line + 20].any() for line in range(5)]
+    assert words[34:54].any() and not words[54:134].any()
+    assert inked[:4] == [True] * 4 and words[:, -16:].sum() == 0  # wrapped, and not beyond the sheet

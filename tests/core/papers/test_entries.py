@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench.papers import shapes
 from bench.papers.entries import DEIG, MIG, bench_of, find_bench, read_bench, sample
 from bench.papers.shapes import scene_of, write_shapes
 from bench.papers.trouble import Trouble
@@ -62,6 +63,38 @@ def test_mig_bench_is_read():
     }
 
 
+def test_entries_without_a_file_are_called_by_their_number_or_their_key():
+    entry = {"instances": [PERSON]}
+    names = {
+        json.dumps([entry, entry | {"file_name": "b.png"}, entry | {"file_name": ""}]): ["0", "b", "2"],
+        json.dumps({"results": {"a": 1}, "x": 2}): None,
+        json.dumps({"first": entry, "second": entry | {"file_name": "b.png"}}): ["first", "second"],
+    }
+    for data, expected in names.items():
+        if expected is None:
+            with pytest.raises(ValueError, match="holds none"):
+                bench_of(data.encode())
+        else:
+            assert [entry.name for entry in bench_of(data.encode()).entries] == expected
+
+
+def test_a_seed_of_an_entrys_own_is_read():
+    (entry,), (other,) = (bench_of(data).entries for data in (deig(PERSON), deig(PERSON, seed=7)))
+    assert (entry.seed, other.seed) == (0, 7)
+
+
+def test_a_file_of_which_one_entry_is_no_scene_is_not_of_shapes():
+    results = json.loads(write_shapes(layouts=2, kept_out=0))["results"]
+    del results[1]["scene"]
+    assert not bench_of(json.dumps(results).encode()).of_shapes
+
+
+def test_a_description_that_says_nothing_of_material_and_texture_is_of_a_colour_alone():
+    info = {"type": "object", "eval_metrics": {}}
+    one, other = PERSON | {"eval_info": info}, PERSON | {"eval_info": {"type": "object"}}
+    assert [i.level for i in bench_of(deig(one, other)).entries[0].instances] == ["L1", "L1"]
+
+
 BROKEN = {
     "no JSON": (b"{", "no JSON"),
     "no entries": (b"[]", "holds none"),
@@ -76,6 +109,26 @@ BROKEN = {
     "odd levels": (deig(PERSON | {"eval_info": {"eval_metrics": [], "type": "person"}}), "eval_info"),
     "a colour of none": (mig("a mauve cup"), r"Entry 0 \('17'\): segment\[0\].label is 'a mauve cup'"),
     "too many": (mig(count=7), "7 instances"),
+    "too few": (mig(count=1), "1 instances"),
+    "no noun": (mig("a red"), r"segment\[0\].label is 'a red'"),
+    "no article": (mig("red fire hydrant"), r"segment\[0\].label is 'red fire hydrant'"),
+    "a category of blanks": (
+        deig(PERSON, PERSON | {"category": " "}),
+        r"instances\[1\].category should be text",
+    ),
+    "a caption of no text": (deig(PERSON, caption=3), "caption should be text, but it is 3"),
+    "a hidden name": (deig(PERSON, file_name=".a.png"), "name"),
+    "a key that leaves the folder": (
+        json.dumps({"b/a": {"instances": [PERSON]}}).encode(),
+        "cannot be a file's",
+    ),
+    "a key of nothing": (json.dumps({"": {"instances": [PERSON]}}).encode(), "cannot be a file's"),
+    "a seed of truth": (deig(PERSON, seed=True), "seed should be a whole number, but it is True"),
+    "an entry of none": (b"[3]", "holds none"),
+    "the second entry": (
+        json.dumps([{"instances": [PERSON]}, {"instances": [PERSON | {"category": 3}]}]).encode(),
+        r"Entry 1 \('1'\): instances\[0\].category",
+    ),
     "a name that leaves the folder": (deig(PERSON, file_name=".."), "name"),
     "a seed of text": (deig(PERSON, seed="1"), "seed"),
 }
@@ -108,6 +161,18 @@ def test_files_are_found_by_name_where_the_authors_have_them(tmp_path, monkeypat
     place.write_bytes(mig())
     monkeypatch.setenv("DEIG_PATH", str(tmp_path / "theirs"))
     assert find_bench(MIG) == place
+    for here in (tmp_path / "eval", tmp_path):  # the folder that we are in comes before its eval
+        here.mkdir(exist_ok=True)
+        (here / "deig_bench_coco.json").write_bytes(deig(PERSON))
+        assert find_bench(DEIG) == here / "deig_bench_coco.json"
+        (here / "mig_bench_coco.json").write_bytes(mig())
+        assert find_bench(MIG) == place
+    assert find_bench(str(place)) == place
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(Trouble, match=f"{tmp_path.name} cannot be read: "):
+        read_bench(tmp_path)
 
 
 def test_a_larger_sample_holds_the_smaller_one():
@@ -128,3 +193,21 @@ def test_shapes_are_those_of_the_scenes():
         assert [region.box for region in entry.layout.regions] == [shape.box for shape in scene.shapes]
         levels = ["L1" if shape.texture == "plain" else "L3" for shape in scene.shapes]
         assert [instance.level for instance in entry.instances] == levels
+        assert [instance.category for instance in entry.instances] == [shape.kind for shape in scene.shapes]
+        assert (entry.seed, entry.caption) == (1_000_000 + number % 6, scene.prompt)
+        assert entry.name == f"{'kept-out' if number >= 6 else 'shapes'}-{entry.seed}"
+    drawn = [shape for entry in bench.entries for shape in scene_of(entry).shapes]
+    written = [raw for entry in json.loads(bench.data)["results"] for raw in entry["instances"]]
+    for shape, raw in zip(drawn, written, strict=True):
+        x0, y0, x1, y1 = shape.box
+        assert raw["relative_area"] == pytest.approx((x1 - x0) * (y1 - y0))
+        texture = "" if shape.texture == "plain" else shape.texture
+        assert raw["eval_info"]["eval_metrics"]["texture"]["texture"] == texture
+
+
+def test_a_file_of_shapes_is_written_where_it_is_wanted(tmp_path, monkeypatch):
+    path = tmp_path / "made" / "shapes.json"
+    size = ["--layouts", "2", "--kept-out", "1"]
+    monkeypatch.setattr("sys.argv", ["shapes", "--out", str(path), *size])
+    shapes.main()
+    assert path.read_bytes() == write_shapes(layouts=2, kept_out=1)

@@ -9,7 +9,7 @@ import pytest
 from deig_pack.tests.core.papers import reference
 from PIL import Image
 
-from bench.papers.colour import RANGES, colour_share, hsv
+from bench.papers.colour import ENOUGH, RANGES, colour_share, hsv
 from bench.papers.entries import DEIG, MIG, Entry, Instance
 from bench.papers.judges import DeigJudge, MigJudge, best_fit, overlaps, strongest
 from bench.papers.protocol import (
@@ -167,6 +167,70 @@ def test_a_fifth_of_the_colour_is_enough(share, right):
     assert (verdict.placed, verdict.right, verdict.iou) == (True, right, 1.0 if right else 0.0)
     (other,) = judge.look(painted(share), entry(colour="blue"))
     assert not other.right and other.iou == 0
+
+
+@pytest.mark.parametrize(
+    "rgb, colours",
+    [
+        ((255, 0, 0), ["red"]), ((255, 0, 100), ["red"]), ((150, 75, 0), ["brown"]),
+        ((255, 213, 0), ["yellow", "brown"]), ((255, 255, 0), ["yellow"]), ((213, 255, 0), ["yellow"]),
+        ((200, 255, 0), ["green"]), ((0, 255, 246), ["green"]),
+        ((0, 255, 255), ["blue"]), ((60, 0, 255), ["blue"]), ((80, 0, 255), []), ((255, 0, 255), []),
+        ((30, 30, 30), ["black"]), ((31, 31, 31), []), ((221, 221, 221), ["white"]), ((220, 220, 220), []),
+        ((255, 212, 255), ["white"]), ((255, 211, 255), []), ((0, 69, 0), []), ((0, 70, 0), ["green"]),
+        ((100, 81, 81), []), ((100, 80, 80), ["red"]),
+    ],
+)  # fmt: skip
+def test_colours_are_those_of_their_ranges(rgb, colours):
+    picture = np.full((2, 2, 3), rgb, dtype=np.uint8)
+    mask = np.ones((2, 2), dtype=bool)
+    assert [colour for colour in RANGES if colour_share(picture, mask, colour) == 1] == colours
+
+
+def test_just_a_fifth_of_the_colour_is_enough():
+    pixels = np.zeros((5, 1, 3), dtype=np.uint8)
+    pixels[0] = (255, 0, 0)
+    assert colour_share(pixels, np.ones((5, 1), dtype=bool), "red") == ENOUGH == 0.2
+
+
+def test_a_judges_name_says_what_differs_from_the_script():
+    found, says, masks = Found([], []), Says("yes"), Masks()
+    assert DeigJudge(found, says).name == "detector given boxes, answers by one answer"
+    assert DeigJudge(found, says, 0.25, True).name.endswith(
+        "one answer, in place from an IoU of 0.25, answers in any case"
+    )
+    assert MigJudge(found, masks).name == "detector given boxes, masks by the box"
+    assert MigJudge(found, masks, 0.75).name.endswith("the box, in place from an IoU of 0.75")
+
+
+def test_another_threshold_is_another_place():
+    detector = Found([[128, 128, 384, 128 + 192]], [0.9])
+    for threshold, placed in ((0.75, True), (0.76, False)):
+        for judge in (DeigJudge(detector, Says("yes"), threshold), MigJudge(detector, Masks(), threshold)):
+            assert judge.look(painted(1), entry())[0].placed == placed
+
+
+def test_how_much_of_the_colour_there_is_is_said():
+    judge = MigJudge(Found([PIXELS], [0.9]), Masks())
+    (verdict,) = judge.look(painted(0.5), entry())
+    assert verdict.said == "50 % red"
+
+
+def test_of_two_that_share_just_the_most_both_stay():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 8]], dtype=np.float32)
+    assert overlaps(boxes, boxes[0]).tolist() == pytest.approx([1, 0.8])
+    for threshold, kept in ((0.8, [0, 1]), (0.79, [0])):
+        assert strongest(boxes.astype(np.float64), np.array([0.9, 0.4]), threshold) == kept
+    assert overlaps(boxes, np.array([20, 20, 30, 30])).tolist() == [0, 0]
+
+
+def test_a_picture_that_is_not_square_is_stretched_to_be_judged():
+    pixels = np.zeros((256, 1024, 3), dtype=np.uint8)
+    pixels[:, 512:] = (200, 30, 30)
+    seen = as_judged(Image.fromarray(pixels))
+    assert seen.shape == (512, 512, 3)
+    assert np.abs(seen[:, :250].astype(int)).max() < 12
+    assert np.abs(seen[:, 262:].astype(int) - (200, 30, 30)).max() < 12
 
 
 def test_an_empty_mask_has_no_colour():

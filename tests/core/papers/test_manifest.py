@@ -70,6 +70,51 @@ def test_pictures_made_otherwise_are_refused(folder):
         folder.check(KEYS[0], MADE | {"seed": 2})
 
 
+def test_what_differs_within_is_named_too(folder):
+    made = MADE | {"sampling": {"steps": 30, "negative": "x" * 300}}
+    folder.add(KEYS[0], b"", made | {"server": "there"})
+    folder.check(KEYS[0], made)
+    other = made | {"sampling": {"steps": 40, "negative": "x" * 300}}
+    with pytest.raises(
+        Trouble, match=f"{KEYS[0]} was made otherwise: its sampling.steps is 30, and would be 40 now"
+    ):
+        folder.check(KEYS[0], other)
+    with pytest.raises(Trouble, match='its sampling.negative is "x{156}..., and would be "" now') as trouble:
+        folder.check(KEYS[0], made | {"sampling": {"steps": 30, "negative": ""}})
+    assert len(str(trouble.value)) < 500
+    with pytest.raises(Trouble, match="its painter is null, and would be"):
+        folder.check(KEYS[0], made | {"painter": "deig"})
+
+
+def test_the_benchmarks_name_is_kept_and_nothing_half_written(folder):
+    assert Folder(folder.path).bench_name == "shapes"
+    assert (folder.path / BENCH).read_bytes() == DATA
+    assert not list(folder.path.rglob("*.part"))
+
+
+def test_a_picture_without_a_line_does_not_count(folder):
+    (folder.path / "pictures/deig/1/c.png").write_bytes(b"c")
+    assert not reopened(folder).has("pictures/deig/1/c.png")
+
+
+def test_an_empty_folder_may_be_begun_in(tmp_path):
+    Folder(tmp_path).begin(BENCH_OF_SHAPES, "shapes")
+    assert Folder(tmp_path).open().digest == BENCH_OF_SHAPES.digest
+
+
+def test_a_benchmark_that_was_changed_since_is_told(folder):
+    (folder.path / BENCH).write_bytes(write_shapes(layouts=2, kept_out=0))
+    with pytest.raises(Trouble, match="is not the file that the pictures were painted from"):
+        Folder(folder.path).open()
+
+
+@pytest.mark.parametrize("held", ["[]", '{"bench": "shapes", "kind": "deig-bench"}'])
+def test_a_run_that_lacks_what_it_should_say_is_broken(folder, held):
+    (folder.path / RUN).write_text(held)
+    with pytest.raises(Trouble, match="run.json is broken: .*--out"):
+        Folder(folder.path).begin(BENCH_OF_SHAPES, "shapes")
+
+
 def test_a_folder_of_something_else_is_left_alone(folder, tmp_path):
     other = bench_of(write_shapes(layouts=2, kept_out=0))
     with pytest.raises(Trouble, match="another benchmark, shapes"):

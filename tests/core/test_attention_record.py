@@ -2,16 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from deig_pack.deig_core.fusion import attention_record
-from deig_pack.deig_core.fusion.attention_pictures import SCALES, attention_masks
-from deig_pack.deig_core.fusion.attention_record import AttentionRecord, RecordSettings, Watched
+from deig_pack.deig_core.fusion.attention_pictures import (
+    SCALES,
+    attention_masks,
+    heat_pictures,
+    leakage_picture,
+)
+from deig_pack.deig_core.fusion.attention_record import AttentionRecord, RecordSettings, Sums, Watched
 from deig_pack.deig_core.fusion.block_choice import BlockChoice
 from deig_pack.deig_core.fusion.grounding import CallGrounding, GroundedRows
 from deig_pack.deig_core.fusion.leakage import bar_of, leakage, report
 from deig_pack.deig_core.fusion.placement import Placement
+from deig_pack.deig_core.regions.heat import draw_heat, draw_heats, draw_parts
 from deig_pack.deig_core.regions.raster import spread_tokens, token_places
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.tests.core.oracle import dense_mask, dense_places
@@ -380,6 +387,50 @@ def test_masks_are_scaled_as_asked():
     assert second.shape == (1, 16, 24) and second.max() == 1
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_region_that_took_no_part_has_an_empty_mask(scale):
+    record = record_of((LEFT, RIGHT), (8, 8))
+    run(record, torch.randn(1, 64, WIDTH), torch.randn(1, TOKENS, CONTEXT), (8, 8), chosen=(0,))
+    present, absent = attention_masks(record, 0, (0, 1), False, scale, (16, 16))
+    assert present.any() and present.min() >= 0 and present.max() <= 1
+    assert torch.equal(absent, torch.zeros(1, 16, 16))
+    nobody = attention_masks(record_of((LEFT,), (8, 8)), 0, (0,), False, scale, (16, 16))
+    assert torch.equal(nobody, torch.zeros(1, 1, 16, 16))
+
+
+def test_heat_is_drawn_of_the_region_chosen_over_the_picture():
+    regions = (Region("left", LEFT.box), Region("right", RIGHT.box))
+    record, *_ = example(regions, (8, 12), (8, 12))
+    masks = attention_masks(record, 0, (1, 0), False, "each", (64, 96))
+    image = np.full((64, 96, 3), 0.5, np.float32)
+    right, left = heat_pictures(record, (1, 0), masks, image)
+    (alone,) = heat_pictures(record, (1,), masks[:1], image)
+    assert np.array_equal(right, alone) and right.shape == left.shape
+    assert right.shape[0] / right.shape[1] == pytest.approx(64 / 96)
+    drawn = draw_heat(masks[0, 0].numpy(), 1, regions[1], 96, 64, image)
+    assert np.array_equal(right, np.asarray(drawn)) and not np.array_equal(right, left)
+    by_token = attention_masks(record, 0, (1,), True, "each", (64, 96))
+    (tokens,) = heat_pictures(record, (1,), by_token, image)
+    assert np.array_equal(tokens, np.asarray(draw_heats(by_token[0].numpy(), NAMES, 96, 64, image)))
+
+
+def test_the_leakage_picture_has_all_heat_on_one_scale_and_a_bar_for_each():
+    record, *_ = example((LEFT, Region("weak", RIGHT.box, strength=1e-6)), (8, 12), (8, 12))
+    drawn = leakage_picture(record, 0, (64, 96))
+    weights = attention_masks(record, 0, (0, 1), False, "together", (64, 96))[:, 0].numpy()
+    bars = [bar_of(leak, index) for index, leak in enumerate(leakage(record.shares(0)))]
+    assert np.array_equal(drawn, np.asarray(draw_parts(weights, bars, record.regions, 96, 64, None)))
+
+
+def test_a_record_that_has_ended_keeps_the_sums_alone():
+    record, *_ = example((LEFT, RIGHT), rows=2)
+    before, held = record.maps(1, 0), record.size()
+    assert held == 4 * 2 * (2 * TOKENS * 64 + 2 * 6)
+    record.finish()
+    assert torch.equal(record.maps(1, 0), before) and record.size() == held
+    assert not record._placements and not record._wheres
+
+
 # -- leakage ------------------------------------------------------------------------------------------------
 
 
@@ -398,6 +449,51 @@ def test_the_report_divides_what_each_area_attends_to():
     for index, leak in enumerate((first, second)):
         assert sum(part.length for part in bar_of(leak, index)) == pytest.approx(1)
     assert [part.region for part in bar_of(first, 0)] == [0, 0, 1, 2, None]
+    assert [part.pale for part in bar_of(first, 0)] == [False, True, False, False, False]
+    assert [part.region for part in bar_of(second, 1)] == [1, 1, 0, None], "nothing of what got nothing"
+
+
+@pytest.mark.parametrize(
+    "phrase, shown",
+    [
+        ("a mug\n on a  shelf", "a mug on a shelf"),
+        ("m" * 60, "m" * 60),
+        ("m" * 61, "m" * 57 + "..."),
+    ],
+)
+def test_the_report_shows_a_phrase_on_one_line_and_not_too_long(phrase, shown):
+    record, *_ = example((Region(phrase, LEFT.box), RIGHT))
+    assert report(record).splitlines()[2].startswith(f"1 {shown}: itself ")
+
+
+def test_the_report_gives_every_share_in_per_cent():
+    """A region of which three others take different parts."""
+    regions = tuple(Region(name, (0, 0, 1, 1)) for name in "abcd")
+    record = record_of(regions, (8, 8))
+    shares = torch.zeros(4, 10)
+    shares[0, :4] = torch.tensor([0.11, 0.02, 0.2, 0.0])
+    shares[0, 4:8] = torch.tensor([0.3, 0.05, 0.0, 0.001])
+    shares[0, 8:] = torch.tensor([0.25, 0.069])
+    shares[1, [1, 0, 8]] = torch.tensor([0.5, 0.004, 0.496])
+    record.seen = {("output", 4, 0): 2, ("input", 1, 0): 3}
+    record.sums = {((8, 8), None): Sums(torch.zeros(1, 4, 3, 64), shares[None], torch.ones(1, 4))}
+    first, _, *lines = report(record).splitlines()
+    assert first == "Recorded 3 times in the blocks input.1, output.4."
+    assert lines == [
+        "1 a: itself 41 (its words 11, its area 30), others 27 (most to 3: 20), background 32",
+        "2 b: itself 50 (its words 50, its area 0), others 0, background 50",
+        "3 c: took no part",
+        "4 d: took no part",
+    ]
+
+
+def test_the_report_counts_pictures_from_one_and_names_none_of_a_single_one():
+    single, *_ = example((LEFT, RIGHT))
+    assert "picture" not in report(single)
+    two, *_ = example((LEFT, RIGHT), rows=2)
+    lines = report(two).splitlines()[2:]
+    assert [lines[0], lines[3]] == ["picture 1", "picture 2"]
+    assert [line[:3] for line in lines if not line.startswith("picture")] == ["1 l", "2 r"] * 2
 
 
 def test_the_report_says_it_in_words():

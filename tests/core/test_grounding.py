@@ -1,12 +1,15 @@
 """Tokens for a timestep, their bounded memory, schedules and placements."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from deig_pack.deig_core.deig.adapter import Adapter, AdapterSizes, load_adapter
 from deig_pack.deig_core.deig.grounding import Grounding
 from deig_pack.deig_core.deig.ide import IDESizes
 from deig_pack.deig_core.deig.refiner import Refiner, instance_tokens
-from deig_pack.deig_core.fusion.instances import EncodedText, Instances
+from deig_pack.deig_core.fusion.grounding import CallGrounding
+from deig_pack.deig_core.fusion.instances import EncodedText, Instances, ReadPhrases
 from deig_pack.deig_core.fusion.placement import Placement
 from deig_pack.deig_core.fusion.schedule import Schedule
 from deig_pack.deig_core.regions.region import Region
@@ -131,6 +134,41 @@ def test_features_of_another_width_are_refused(refiner):
         Grounding(refiner, Instances(REGIONS, encoded("a", "b", "c", width=11)))
 
 
+def test_an_instances_tokens_are_counted_from_one(refiner):
+    assert Grounding(refiner, Instances(REGIONS, encoded("a", "b", "c"))).token_names == ("1", "2", "3")
+
+
+def test_phrases_that_clip_read_are_refused(refiner):
+    text = ReadPhrases(("a",), torch.zeros(1, 10), torch.zeros(1, 77, 16))
+    with pytest.raises(ValueError, match="takes phrases read by T5.*DEIG Load Text Encoder"):
+        Grounding(refiner, Instances(REGIONS[:1], text))
+
+
+@pytest.mark.parametrize("width, told", [(2048, True), (10, False)])
+def test_the_released_encoder_is_named_where_it_is_the_one_that_is_wanted(width, told):
+    sizes = replace(SIZES, ide=replace(SIZES.ide, text_width=width))
+    with torch.device("meta"):
+        refiner = Refiner(Adapter(sizes))
+    with pytest.raises(ValueError) as refused:
+        Grounding(refiner, Instances(REGIONS[:1], encoded("a", width=9)))
+    assert ("(Flan-T5-XL)" in str(refused.value)) == told
+
+
+def test_at_strength_zero_and_for_negatives_nothing_is_computed(refiner):
+    on_latent = Grounding(refiner, Instances(REGIONS, encoded("a", "b", "c"))).on_latent((8, 8))
+    for strength, chosen in ((0.0, (0, 1, 2)), (1.0, None)):
+        rows = on_latent.rows(2, strength, chosen, None, 500, CPU, FLOAT)
+        assert (rows.rows, rows.strength, rows.chosen, rows.objs) == (2, strength, (), None)
+    assert refiner.evaluated == 0
+
+
+def test_a_block_without_a_fuser_passes_image_tokens_on(refiner):
+    on_latent = Grounding(refiner, Instances(REGIONS, encoded("a", "b", "c"))).on_latent((4, 4))
+    rows = on_latent.rows(1, 1.0, (0, 1, 2), None, 500, CPU, FLOAT)
+    x = torch.randn(1, 16, 32)
+    assert CallGrounding(refiner.adapter, [rows]).fuse(x, ("output", 9, 0), (4, 4)) is x
+
+
 @pytest.mark.parametrize(
     "percent, strength", [(0.0, 0.0), (0.1, 0.0), (0.2, 0.8), (0.49, 0.8), (0.6, 0.4), (0.7, 0.0), (1.0, 0.0)]
 )
@@ -150,6 +188,8 @@ def test_a_schedule_to_the_end_has_the_last_point():
     [
         {"strength": -1},
         {"strength": float("nan")},
+        {"strength": float("inf")},
+        {"decay_percent": float("inf")},
         {"start_percent": 0.6, "end_percent": 0.5},
         {"end_percent": 1.1},
         {"decay_percent": -0.1},
@@ -266,6 +306,33 @@ def test_missing_unexpected_and_misshapen_tensors_are_named():
     assert "missing: position_net.linears.2.bias" in text
     assert "unexpected: IDE.surprise" in text
     assert "middle_block.1.transformer_blocks.0.fuser.norm1.weight (3,), expected (40,)" in text
+
+
+@pytest.mark.parametrize(
+    "name, shape, words",
+    [
+        ("IDE.connector.latents", (3, 20), "is 20 wide, which 8 heads of attention cannot share"),
+        ("IDE.time_embedding.linear_1.weight", (12, 9), "takes 9 numbers, and as many cosines as sines"),
+        (
+            "middle_block.1.transformer_blocks.0.fuser.linear.weight",
+            (42, 16),
+            "fuser of middle_block.* is 42 wide, which its 8 heads",
+        ),
+    ],
+)
+def test_an_adapter_of_sizes_that_cannot_be_is_refused(name, shape, words):
+    state = Adapter(SIZES).checkpoint_state() | {name: torch.zeros(shape)}
+    with pytest.raises(ValueError, match=words):
+        load_adapter(state)
+
+
+def test_fusers_of_more_than_one_unet_are_refused():
+    """Two names of one block."""
+    state = Adapter(SIZES).checkpoint_state()
+    old, new = "input_blocks.1.1.", "input_blocks.1.0."
+    state |= {key.replace(old, new): tensor for key, tensor in state.items() if old in key}
+    with pytest.raises(ValueError, match="fusers of its 3 blocks are of more than one UNet"):
+        load_adapter(state)
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ def show(recording, samples, choose="", show="instances", scale="each", **option
     return AttentionMaps.execute(recording, {"samples": samples}, choose, show, scale, **options).result
 
 
-def test_maps_are_laid_over_the_picture(patched):
+def test_maps_are_laid_over_the_picture(patched, caplog):
     model, recording = recorded(patched)
     samples = small_sample(model, batch=2)
     image = torch.rand(2, 128, 128, 3)
@@ -286,6 +286,7 @@ def test_maps_are_laid_over_the_picture(patched):
     plain = show(recording, samples)[3]
     assert (plain[0] - plain[1]).abs().max() > 0.1, "on the same ground, bars of other lengths"
     assert report.count("picture ") == 2 and report.count(REGIONS[2].phrase) == 2
+    assert "DEIG: " not in caplog.text, "only where nothing was recorded"
     for number, region in enumerate(REGIONS):
         for picture in range(2):
             assert region.phrase in report.splitlines()[3 + picture * (COUNT + 1) + number]
@@ -299,6 +300,17 @@ def test_only_chosen_regions_and_their_tokens(patched):
     assert maps.shape[0] == 2 and masks.shape == (2 * tokens, 64, 64)
     together = show(recording, samples, choose="2-3", scale="as it is")[1]
     assert torch.allclose(masks.unflatten(0, (2, tokens)).sum(1), together, atol=1e-5)
+
+
+def test_without_a_picture_maps_are_as_large_as_the_latents_pixels(patched):
+    model, recording = recorded(patched)
+    samples = sample_latent(model, torch.zeros(1, 4, 8, 12), steps=1)
+    maps, masks, _, leakage = show(recording, samples, choose="1")
+    assert masks.shape == (1, 64, 96) and maps.shape[0] == 1
+    assert maps.shape[2] * 64 == maps.shape[1] * 96, "enlarged as they are"
+    assert leakage.shape[2] == maps.shape[2] and 0 <= maps.min() <= maps.max() <= 1
+    wide = show(recording, samples, image=torch.rand(1, 40, 90, 4))[1]
+    assert wide.shape[1:] == (40, 90), "a picture's own, whatever it has beside its colours"
 
 
 def test_another_number_of_pictures_is_refused(patched):

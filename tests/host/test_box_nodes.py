@@ -38,6 +38,41 @@ def test_boxes_are_pixels_of_the_wired_picture():
     assert from_boxes([[CAT]], width=384, height=256)[0] == regions
 
 
+DOG = {"x": 0.0, "y": 0.0, "width": 48.0, "height": 64.0, "label": "dog", "score": 0.4}
+RED = CAT | {"label": None, "metadata": {"desc": "a cat", "palette": ["#ff0000"]}}
+
+
+@pytest.mark.parametrize(
+    "inputs, phrases",
+    [
+        ({}, ["cat", "dog"]),
+        ({"threshold": 0.5}, ["cat"]),
+        ({"limit": 1}, ["cat"]),
+        ({"order": "left to right"}, ["dog", "cat"]),
+        ({"order": "score"}, ["dog", "cat"]),
+        ({"order": "size"}, ["cat", "dog"]),
+        ({"phrases": "lines", "lines": "a wolf\na fox"}, ["a wolf", "a fox"]),
+        ({"picture": 1}, ["dog"]),
+    ],
+    ids=str,
+)
+def test_every_setting_of_boxes_acts(inputs, phrases):
+    regions, report, *_ = from_boxes([[CAT, DOG], [DOG]], width=384, height=256, **inputs)
+    assert [region.phrase for region in regions] == phrases
+    assert report.startswith(f"{len(phrases)} region")
+
+
+@pytest.mark.parametrize("colours, phrase", [(False, "a cat"), (True, "a cat, in red")])
+def test_colours_of_boxes_are_added_if_asked(colours, phrase):
+    (region,), *_ = from_boxes([RED], width=384, height=256, phrases="metadata", colours=colours)
+    assert region.phrase == phrase
+
+
+def test_only_chosen_regions_become_boxes():
+    (written,) = RegionsToBoxes.execute((CUP, LAMP), 64, 32, "lamp").args
+    assert from_boxes(written, width=64, height=32)[0] == (LAMP,)
+
+
 def test_chained_regions_come_first_and_masks_come_along():
     masks = torch.zeros(1, 64, 96)
     masks[0, 16:48, 24:72] = 1
@@ -71,6 +106,20 @@ def test_masks_for_each_or_their_union():
 def test_a_hidden_region_is_told_in_the_log(caplog):
     RegionsToMasks.execute((CUP, Region("all", (0, 0, 1, 1))), 64, 32, "", EACH, "front", 0, 0)
     assert "the mask of 'a cup' is empty" in caplog.text
+    caplog.clear()
+    hidden = (LAMP, CUP, Region("all", (0, 0, 1, 1)))
+    RegionsToMasks.execute(hidden, 64, 32, "cup", EACH, "front", 0, 0)
+    assert "'a cup'" in caplog.text and "a lamp" not in caplog.text, "only those that are chosen"
+
+
+def test_masks_grow_and_soften_as_asked():
+    def mask(grow, feather):
+        return RegionsToMasks.execute((CUP,), 64, 64, "", EACH, "share", grow, feather)[0][0]
+
+    plain, grown, soft = mask(0, 0), mask(4, 0), mask(0, 8)
+    assert grown.sum() > plain.sum() and set(grown.unique().tolist()) == {0, 1}
+    assert mask(-4, 0).sum() < plain.sum()
+    assert ((soft > 0) & (soft < 1)).any() and soft.sum() == pytest.approx(plain.sum().item(), rel=0.1)
 
 
 def boxes_of_the_host():

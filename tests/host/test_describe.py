@@ -29,19 +29,21 @@ class Recorded:
     """A CLIP whose model gives recorded answers; it tokenizes as the host's do, a picture among the words."""
 
     def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
+        self.answers, self.asked, self.options = list(answers), [], []
         transformer = SimpleNamespace(generate=None)
         self.cond_stage_model = type("Model", (), {})()
         self.cond_stage_model.clip = "vlm"
         self.cond_stage_model.vlm = SimpleNamespace(transformer=transformer)
         self.patcher = SimpleNamespace(patches_uuid="unpatched")
 
-    def tokenize(self, text, image=None, **_):
+    def tokenize(self, text, image=None, **options):
+        self.tokenized = options
         self.asked.append((text, tuple(image.shape)))
         return {"vlm": [[(1, 1.0), ({"type": "image", "data": image}, 1.0), (2, 1.0)]]}
 
     def generate(self, tokens, **options):
         self.asked[-1] += (options["do_sample"],)
+        self.options.append(options)
         return self.answers.pop(0)
 
     def decode(self, answer):
@@ -99,6 +101,44 @@ def test_a_broken_answer_is_asked_once_more(picture):
     assert run(clip, picture, (CAT,))[0][0].phrase == GOOD
     (_, _, first), (question, _, second) = clip.asked
     assert not first and second and "at most 40 words" in question
+
+
+def test_an_answer_is_as_long_and_the_second_drawn_by_the_seed_as_asked(picture):
+    clip = Recorded("", GOOD)
+    run(clip, picture, (CAT,), max_length=77, seed=9)
+    first, second = clip.options
+    assert first == {"max_length": 77, "do_sample": False}
+    assert (second["max_length"], second["do_sample"], second["seed"]) == (77, True, 9)
+    assert clip.tokenized["thinking"] is False, "the answer is the phrase alone"
+
+
+def test_a_picture_with_an_alpha_channel_is_shown_without_it(picture):
+    clip = Recorded(GOOD)
+    run(clip, torch.cat((picture, torch.ones_like(picture[..., :1])), -1), (CAT,))
+    assert clip.asked[0][1] == (1, 92, 61, 3)
+
+
+def test_the_longest_unused_description_is_forgotten_first(picture, monkeypatch):
+    monkeypatch.setattr(describe, "MOST_KEPT", 2)
+    clip = Recorded(*(f"a cat of kind {letter}" for letter in "abcd"))
+
+    def described(margin):
+        return run(clip, picture, (CAT,), margin=margin)[0][0].phrase[-1]
+
+    assert [described(margin) for margin in (0.1, 0.2, 0.1, 0.3)] == ["a", "b", "a", "c"]
+    assert [described(margin) for margin in (0.1, 0.3, 0.2)] == ["a", "c", "d"], "the second was pushed out"
+
+
+def test_both_broken_answers_are_quoted(picture):
+    clip = Recorded("I'm sorry, I can't help with that.", "   ")
+    with pytest.raises(
+        ValueError, match=r"Region 1 \('cat'\).*answered \"I'm sorry.*asked again, '': it has no words"
+    ):
+        run(clip, picture, (CAT,))
+
+
+def test_no_regions_are_described_by_nothing(picture):
+    assert run(Recorded(), picture, ()) == ((), "")
 
 
 def test_what_stays_broken_is_told_by_name_and_the_rest_is_kept(picture):
@@ -167,6 +207,13 @@ def sd1_clip():
 
     sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     return comfy.sd.CLIP(Target, model_options={"clip_l_model_config": sizes, "model_name": "clip_l"})
+
+
+def test_a_model_that_writes_by_itself_is_taken():
+    writer = type("Writer", (), {"generate": lambda self: None})()
+    check_generates(SimpleNamespace(generate=None, cond_stage_model=writer))
+    with pytest.raises(ValueError, match=r"\(Reader\) encodes prompts but cannot write text"):
+        check_generates(SimpleNamespace(generate=None, cond_stage_model=type("Reader", (), {})()))
 
 
 @needs_generation

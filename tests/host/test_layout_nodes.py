@@ -87,6 +87,15 @@ def test_the_editor_takes_any_form_from_a_wire():
     assert RegionEditor.execute("a cup: 0.25 0.5 0.75 1", 512, 512).args[0] == (CUP,)
 
 
+def test_pixels_of_the_editor_are_those_of_its_own_width_and_height():
+    pixels = "a cup: 128 128 384 256"
+    for texts in ({"layout": pixels}, {"layout": EMPTY_LAYOUT, "incoming": pixels}):
+        output = RegionEditor.execute(**texts, width=512, height=256)
+        assert output.args == ((CUP,), "", 512, 256)
+    (sent,) = output.ui["deig_incoming"]
+    assert json.loads(sent["layout"])["regions"][0]["box"] == [0.25, 0.5, 0.75, 1]
+
+
 def test_what_comes_in_is_used_until_the_canvas_went_on_from_it():
     first = RegionEditor.execute(
         '{"prompt": "a table", "regions": []}', 512, 512, incoming="a cup: 0.25 0.5 0.75 1"

@@ -178,6 +178,24 @@ def test_it_goes_on_from_a_picture(fast_model, fast_adapter_state, patched):
     assert difference(run(apart(patched), noise, sigmas, image), expected) <= 1e-4
 
 
+def test_what_a_mask_keeps_stays_for_the_whole_and_for_each_apart(patched):
+    image = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 4:] = 1  # only the right half is painted
+    model, noise = apart(patched), comfy.sample.prepare_noise(image, 0)
+    with calls_of(model) as calls:
+        painted = comfy.sample.sample(
+            model, noise, STEPS, 1.0, "euler", "normal", POSITIVE, NEGATIVE, image, noise_mask=mask,
+            disable_pbar=True, seed=0,
+        )  # fmt: skip
+    assert torch.allclose(painted[..., :4], image[..., :4], atol=1e-5)
+    assert difference(painted[..., 4:], image[..., 4:]) > 1e-2
+    whole, *alone = calls[1]["x"][:3]  # the last step apart
+    for x in alone:
+        assert torch.allclose(x[..., :4], whole[..., :4], atol=1e-5)
+        assert difference(x[..., 4:], whole[..., 4:]) > 1e-3
+
+
 @pytest.mark.parametrize("sampler, drawn", [("euler_ancestral", STEPS - 1), ("euler", 0)])
 def test_noise_added_on_the_way_is_fresh_and_the_same_for_each_apart(patched, sampler, drawn, monkeypatch):
     """A sampler that adds noise adds the same to the whole and to each instance, and other noise after the merge."""

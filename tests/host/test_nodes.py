@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import inspect
 import logging
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from comfy_api.latest import io
 from deig_pack.deig_core.deig.adapter import load_adapter
+from deig_pack.deig_core.regions.describe import INSTRUCTION
 from deig_pack.nodes import DeigExtension, loaders
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder
@@ -48,6 +50,144 @@ def test_every_node_says_what_it_does(node):
     for field in (*schema.inputs, *schema.outputs):
         assert field.tooltip, f"{schema.node_id}.{field.id} has no tooltip"
     assert (ROOT / "web" / "docs" / f"{schema.node_id}.md").stat().st_size > 200
+
+
+# Inputs in their order, by which a saved workflow holds its widgets, those that may be left out with a question mark;
+# then outputs in theirs, by which it is wired.
+WIRED = {
+    "DEIG_LoadAdapter": "adapter_name dtype -> DEIG_ADAPTER",
+    "DEIG_LoadTextEncoder": "encoder_name dtype device -> DEIG_TEXT_ENCODER",
+    "DEIG_BoxRegion": "phrase x y width height strength start_percent end_percent regions? -> DEIG_REGIONS",
+    "DEIG_MaskRegion": "mask phrase strength start_percent end_percent regions? -> DEIG_REGIONS",
+    "DEIG_RegionEditor": "layout width height background? incoming? regions? -> DEIG_REGIONS STRING INT INT",
+    "DEIG_RegionsFromText": "text format width height index? edges? colours? -> DEIG_REGIONS STRING STRING",
+    "DEIG_RegionsToText": "regions prompt width height format -> STRING",
+    "DEIG_PreviewRegions": "regions width height image? -> IMAGE",
+    "DEIG_RegionsFromBoxes": "bboxes phrases lines width height threshold limit order colours edges picture image? "
+    "masks? regions? -> DEIG_REGIONS STRING INT INT",
+    "DEIG_RegionsToBoxes": "regions width height choose -> BOUNDING_BOX",
+    "DEIG_RegionsToMasks": "regions width height choose output overlap grow feather -> MASK",
+    "DEIG_DescribeRegions": "image regions clip instruction margin max_length seed -> DEIG_REGIONS STRING",
+    "DEIG_EncodeRegions": "text_encoder regions -> DEIG_INSTANCES",
+    "DEIG_EncodePrompt": "text_encoder text conditioning? -> CONDITIONING",
+    "DEIG_RefineInstances": "adapter instances overlap kinds? masked? -> DEIG_GROUNDING",
+    "DEIG_ApplyToModel": "model grounding strength start_percent end_percent decay_percent scale_u? -> MODEL",
+    "DEIG_MultiInstanceSampling": "model percent merge clip? -> MODEL",
+    "DEIG_RecordAttention": "model blocks start_percent end_percent -> MODEL DEIG_ATTENTION",
+    "DEIG_AttentionMaps": "recording samples choose show scale image? -> IMAGE MASK STRING IMAGE",
+    "DEIG_PaperSampling": "model steps alpha_full alpha_decay noise_seed -> NOISE SAMPLER SIGMAS FLOAT FLOAT",
+    "DEIG_LoadEliGenLoRA": "model lora_name strength_model -> MODEL",
+    "DEIG_EliGen": "model clip positive regions negative? strength start_percent end_percent entities_on_negative "
+    "lora_in_weights -> MODEL CONDITIONING CONDITIONING",
+}
+
+
+def test_the_inputs_and_outputs_that_shared_workflows_hold():
+    found = {}
+    for node in NODES:
+        schema = node.GET_SCHEMA()
+        inputs = [one.id + "?" * bool(one.optional) for one in schema.inputs]
+        found[schema.node_id] = " ".join([*inputs, "->", *(one.get_io_type() for one in schema.outputs)])
+    assert found == WIRED
+
+
+# What a number begins with, the least and the most that it may be, the step of its widget and what it is rounded to.
+PART, STRENGTH = (0.0, 1.0, 0.01, 0.0001), (0.0, 10.0, 0.05, 0.001)
+LATENT_SIDE, SIDE = (16, 16384, 8, None), (1, 16384, None, None)
+TIMING = {"start_percent": (0.0, *PART), "end_percent": (1.0, *PART)}
+EIGHTS = {"width": (512, *LATENT_SIDE), "height": (512, *LATENT_SIDE)}
+NUMBERS = {
+    "DEIG_BoxRegion": {
+        **{"x": (0.25, *PART), "y": (0.25, *PART), "width": (0.5, *PART), "height": (0.5, *PART)},
+        **{"strength": (1.0, *STRENGTH), **TIMING},
+    },
+    "DEIG_MaskRegion": {"strength": (1.0, *STRENGTH), **TIMING},
+    "DEIG_RegionEditor": EIGHTS,
+    "DEIG_RegionsFromText": {**EIGHTS, "index": (-1, -1, 1_000_000, None, None)},
+    "DEIG_RegionsToText": EIGHTS,
+    "DEIG_PreviewRegions": EIGHTS,
+    "DEIG_RegionsFromBoxes": {
+        **{"width": (1024, *SIDE), "height": (1024, *SIDE), "threshold": (0.0, 0.0, 1.0, 0.01, None)},
+        **{"limit": (0, 0, 1000, None, None), "picture": (0, 0, 4095, None, None)},
+    },
+    "DEIG_RegionsToBoxes": {"width": (1024, *SIDE), "height": (1024, *SIDE)},
+    "DEIG_RegionsToMasks": {
+        **{"width": (512, *SIDE), "height": (512, *SIDE)},
+        **{"grow": (0, -1024, 1024, None, None), "feather": (0, 0, 1024, None, None)},
+    },
+    "DEIG_DescribeRegions": {
+        **{"margin": (0.1, 0.0, 1.0, 0.01, None), "max_length": (192, 16, 1024, None, None)},
+        **{"seed": (0, 0, 2**32 - 1, None, None)},
+    },
+    "DEIG_ApplyToModel": {
+        **{"strength": (1.0, 0.0, 2.0, 0.05, 0.001), **TIMING, "decay_percent": (0.0, *PART)},
+    },
+    "DEIG_MultiInstanceSampling": {"percent": (0.36, 0.0, 0.6, 0.01, 0.0001)},
+    "DEIG_RecordAttention": TIMING,
+    "DEIG_PaperSampling": {
+        **{"steps": (40, 2, 500, None, None), "noise_seed": (42, 0, 2**64 - 1, None, None)},
+        **{"alpha_full": (1.0, *PART), "alpha_decay": (0.0, *PART)},
+    },
+    "DEIG_LoadEliGenLoRA": {"strength_model": (1.0, -10.0, 10.0, 0.05, 0.001)},
+    "DEIG_EliGen": {"strength": (1.0, *STRENGTH), **TIMING},
+}
+
+
+@pytest.mark.parametrize("node", NODES, ids=schema_id)
+def test_what_numbers_begin_with_and_how_far_they_go(node):
+    told = {
+        one.id: (one.default, one.min, one.max, one.step, getattr(one, "round", None))
+        for one in node.GET_SCHEMA().inputs
+        if isinstance(one, (io.Int.Input, io.Float.Input))
+    }
+    assert told == NUMBERS.get(schema_id(node), {})
+
+
+CHOSEN = {
+    "DEIG_LoadAdapter": {"dtype": "auto"},
+    "DEIG_LoadTextEncoder": {"dtype": "auto", "device": "default"},
+    "DEIG_BoxRegion": {"phrase": ""},
+    "DEIG_MaskRegion": {"phrase": ""},
+    "DEIG_RegionsFromText": {"text": "", "format": "auto", "edges": "refuse", "colours": False},
+    "DEIG_RegionsToText": {"prompt": "", "format": "deig"},
+    "DEIG_RegionsFromBoxes": {
+        **{"phrases": "labels", "lines": "", "order": "as given", "colours": False, "edges": "refuse"},
+    },
+    "DEIG_RegionsToBoxes": {"choose": ""},
+    "DEIG_RegionsToMasks": {"choose": "", "output": "one for each", "overlap": "share"},
+    "DEIG_DescribeRegions": {"instruction": INSTRUCTION},
+    "DEIG_EncodePrompt": {"text": ""},
+    "DEIG_RefineInstances": {"overlap": "share", "kinds": "mask", "masked": "off"},
+    "DEIG_ApplyToModel": {"scale_u": True},
+    "DEIG_MultiInstanceSampling": {"merge": "average"},
+    "DEIG_RecordAttention": {"blocks": "all"},
+    "DEIG_AttentionMaps": {"choose": "", "show": "instances", "scale": "each"},
+    "DEIG_EliGen": {"entities_on_negative": False, "lora_in_weights": False},
+}
+
+
+@pytest.mark.parametrize("node", NODES, ids=schema_id)
+def test_what_is_chosen_at_first(node):
+    widgets = (io.Combo.Input, io.String.Input, io.Boolean.Input)
+    told = {
+        one.id: one.default
+        for one in node.GET_SCHEMA().inputs
+        if isinstance(one, widgets) and one.default is not None
+    }
+    assert told == CHOSEN.get(schema_id(node), {})
+    for one in node.GET_SCHEMA().inputs:
+        if isinstance(one, io.Combo.Input) and one.default is not None:
+            assert one.default in one.options
+
+
+@pytest.mark.parametrize("node", NODES, ids=schema_id)
+def test_what_is_left_out_is_what_the_widget_begins_with(node):
+    """As where a graph was saved before a widget was there."""
+    own = inspect.signature(node.execute).parameters
+    for one in node.GET_SCHEMA().inputs:
+        if own[one.id].default is not inspect.Parameter.empty:
+            empty = () if one.id == "regions" else None
+            assert own[one.id].default == getattr(one, "default", empty)
 
 
 # What people type who look for such nodes and do not know this pack's names.
@@ -144,6 +284,52 @@ def test_the_precision_is_chosen_for_the_device_that_reads(small_t5_folder, monk
         assert loaded.patcher.load_device == (torch.device("cpu") if device == "cpu" else card)
 
 
+@pytest.mark.parametrize(
+    "asked, card, precision",
+    [
+        ("fp32", {"fp16", "bf16"}, torch.float32),
+        ("fp16", {"bf16"}, torch.float16),
+        ("bf16", {"fp16"}, torch.bfloat16),
+        ("auto", {"fp16", "bf16"}, torch.float16),
+        ("auto", {"bf16"}, torch.bfloat16),
+        ("auto", set(), torch.float32),
+    ],
+)
+def test_an_adapter_is_kept_in_the_precision_asked_for_or_the_cards(
+    adapter, monkeypatch, asked, card, precision
+):
+    for name in ("fp16", "bf16"):
+        monkeypatch.setattr(
+            comfy.model_management, f"should_use_{name}", lambda *_, can=name in card, **__: can
+        )
+    loaded = LoadAdapter.execute("small.safetensors", asked)[0]
+    assert {weight.dtype for weight in loaded.refiner.adapter.parameters()} == {precision}
+
+
+def test_where_loaded_models_wait_and_work(small_t5_folder, adapter, monkeypatch):
+    """An encoder on the CPU stays there; all else goes where the host wants it."""
+    card, store = torch.device("xpu"), torch.device("meta")
+    host = comfy.model_management
+    for name in ("get_torch_device", "text_encoder_device"):
+        monkeypatch.setattr(host, name, lambda: card)
+    for name in ("unet_offload_device", "text_encoder_offload_device"):
+        monkeypatch.setattr(host, name, lambda: store)
+    loaded = LoadAdapter.execute("small.safetensors", "fp32")[0].patcher
+    assert (loaded.load_device, loaded.offload_device) == (card, store)
+    for device, places in (("cpu", (torch.device("cpu"),) * 2), ("default", (card, store))):
+        loaded = LoadTextEncoder.execute(small_t5_folder.name, "fp32", device)[0].patcher
+        assert (loaded.load_device, loaded.offload_device) == places
+
+
+def test_a_text_encoder_is_loaded_as_a_whole(text_encoder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        comfy.model_management, "load_models_gpu", lambda models, **how: asked.append((models, how))
+    )
+    text_encoder.encode(("a phrase for a whole encoder",))
+    assert asked == [([text_encoder.patcher], {"force_full_load": True})]
+
+
 def test_only_new_phrases_are_encoded(adapter, text_encoder, fast_model):
     encoder, refiner = text_encoder.encoder, adapter.refiner
     ten = [f"thing number {i}" for i in range(10)]
@@ -229,6 +415,7 @@ def test_a_mask_gives_its_shape_and_its_box():
     mask[0, 2:5, 6:8] = 1
     (region,) = mask_region(mask)
     assert region.box == (0.3, 0.2, 0.4, 0.5) and region.mask.values.shape == (10, 20)
+    assert mask_region(mask.bfloat16())[0].box == region.box, "whatever the precision"
     (region,) = mask_region(mask, "a red scarf\nwith a fringe")
     assert region.phrase == "a red scarf\nwith a fringe", "one mask takes all lines"
 
@@ -240,6 +427,14 @@ def test_a_batch_of_masks_makes_a_region_a_line():
     assert [region.box[0] for region in regions] == pytest.approx([0, 1 / 3, 2 / 3])
     with pytest.raises(ValueError, match="3 masks came in, but the phrase has 2 lines"):
         mask_region(masks, "a red scarf\na blue hat")
+    with pytest.raises(ValueError, match="3 masks came in, but the phrase has 4 lines"):
+        mask_region(masks, "a red scarf\na blue hat\na green coat\na shoe")
+
+
+def test_regions_of_masks_come_after_the_chained_ones():
+    chained = boxes("a red mug", "a green lamp")
+    regions = MaskRegion.execute(torch.eye(3)[None], "a red scarf", 1.0, 0.0, 1.0, chained)[0]
+    assert [region.phrase for region in regions] == ["a red mug", "a green lamp", "a red scarf"]
 
 
 def test_strength_and_time_are_the_regions():
@@ -252,8 +447,10 @@ def test_strength_and_time_are_the_regions():
 def test_a_mask_that_is_empty_or_full(caplog):
     with pytest.raises(ValueError, match="mask is empty"):
         mask_region(torch.zeros(1, 8, 8))
+    mask_region(torch.eye(8)[None])
+    assert not caplog.text
     mask_region(torch.ones(1, 8, 8))
-    assert "inverted" in caplog.text
+    assert "'a red scarf' covers the whole image" in caplog.text and "inverted" in caplog.text
 
 
 def test_an_adapter_that_is_not_whole_is_refused_by_file_and_tensor(comfy_host, adapter, fast_adapter_state):

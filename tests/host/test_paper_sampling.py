@@ -172,6 +172,21 @@ def test_steps_that_do_not_work_and_models_that_do_not(fast_model):
     model.add_object_patch("model_sampling", comfy.model_sampling.ModelSamplingDiscreteFlow())
     with pytest.raises(ValueError, match="BaseModel, has others"):
         PaperSampling.execute(model, 40, *FULL, 0)
+    few = run_node(
+        "comfy_extras.nodes_model_advanced",
+        "ModelSamplingDiscrete",
+        model=fast_model,
+        sampling="lcm",
+        zsnr=False,
+    )
+    with pytest.raises(ValueError, match="the 1000 timesteps"):
+        PaperSampling.execute(few[0], 40, *FULL, 0)
+
+
+def test_its_sigmas_are_those_of_the_models_timesteps(fast_model):
+    own = fast_model.get_model_object("model_sampling").sigmas
+    _, _, sigmas, end_percent, decay_percent = PaperSampling.execute(fast_model, 2, *FULL, 0).result
+    assert torch.equal(sigmas, own[[501, 1, 0]].cpu()) and (end_percent, decay_percent) == (1.0, 0.0)
 
 
 def test_its_noise_is_a_graphics_cards(formula_model):

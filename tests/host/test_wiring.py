@@ -6,14 +6,19 @@ import pytest
 import torch
 from deig_pack.deig_core.deig.adapter import load_adapter
 from deig_pack.deig_core.deig.refiner import Refiner
+from deig_pack.deig_core.fusion.fusers import block_id
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
+from deig_pack.nodes.host.unet import COND
 from deig_pack.nodes.types import LoadedAdapter
 from deig_pack.tests.host.test_patch import (
+    NEGATIVE,
     POSITIVE,
     adapter_patcher,
+    apply,
     calls_of,
     features,
+    make_grounding,
     sample,
 )
 
@@ -92,3 +97,42 @@ def test_more_regions_than_the_weights_saw_are_warned_about(caplog, count):
         (instances,) = EncodeRegions.execute(Encoder(), regions).result
     assert ("regions" in caplog.text) == (count > 30)
     assert instances.regions == regions and instances.text.phrases == tuple(r.phrase for r in regions)
+
+
+def test_blocks_that_one_side_alone_has_are_listed_by_side(fast_model, fast_adapter_state):
+    path = next(name.split(".fuser.")[0] for name in fast_adapter_state if ".fuser." in name)
+    state = {name: tensor for name, tensor in fast_adapter_state.items() if not name.startswith(path)}
+    block = ".".join(map(str, block_id(path)))
+    told = rf"Only in the adapter: none; only in the model: {block} \(\d+ wide\)\. Load an adapter"
+    with pytest.raises(ValueError, match=told):
+        apply(fast_model, make_grounding(state))
+
+
+def test_a_tile_is_told_by_width_and_height_once_a_run(fast_model, fast_adapter_state, caplog):
+    patched = apply(fast_model, make_grounding(fast_adapter_state))
+
+    def tiled(apply_model, args):
+        halves = [apply_model(half, args["timestep"], **args["c"]) for half in args["input"].chunk(2, dim=-1)]
+        return torch.cat(halves, dim=-1)
+
+    patched.set_model_unet_function_wrapper(tiled)
+    for runs in (1, 2):
+        sample(patched, size=(8, 12), steps=1, cfg=1.0)
+        told = [record.message for record in caplog.records if "tiles" in record.message]
+        assert len(told) == runs and "latent of 6x8 instead of 12x8" in told[-1]
+
+
+def test_one_prompt_for_all_of_a_conditioning():
+    """Each entry of it, as Conditioning Combine makes them, has the T5 prompt beside its own context."""
+    entries = POSITIVE + NEGATIVE
+    (prompts,) = EncodePrompt.execute(Encoder(), "a kitchen", entries).result
+    assert [context is own for (context, _), (own, _) in zip(prompts, entries, strict=True)] == [True, True]
+    held = [options["model_conds"][COND] for _, options in prompts]
+    assert [one.prompt.phrases for one in held] == [("a kitchen",)] * 2
+    assert all(one.context is own for one, (own, _) in zip(held, entries, strict=True))
+
+
+def test_a_prompt_alone_has_the_shape_of_clips():
+    ((context, options),) = EncodePrompt.execute(Encoder(), "a kitchen")[0]
+    assert context.shape == (1, 77, 768) and context.any(), "a node that zeroes it is noticed"
+    assert options["pooled_output"].shape == (1, 1280)

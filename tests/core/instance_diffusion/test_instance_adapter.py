@@ -39,7 +39,7 @@ def test_its_weights_are_those_given():
     assert gamma.data_ptr() == state[name].data_ptr()
     factors = adapter.scale_u.factors()
     assert [len(one) for one in factors.features] == [1280] * 7 + [640] * 3 + [320] * 2
-    assert not any(parameter.requires_grad for parameter in adapter.parameters())
+    assert not any(parameter.requires_grad for parameter in adapter.parameters()) and not adapter.training
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,27 @@ def test_a_tensor_of_another_shape_is_named():
         ValueError, match=r"scaleu_s_0 \(1280, 1\), expected.*null_point_feature \(63,\), expected \(64,\)"
     ):
         load_instance_diffusion(state)
+
+
+def test_all_that_is_lacking_is_told_at_once():
+    state = {
+        name: tensor
+        for name, tensor in empty(SMALL).items()
+        if ".fuser." not in name and "scaleu_" not in name
+    }
+    with pytest.raises(ValueError, match=r"lacks its fusers \(\*\.fuser\.\*\) and ScaleU \(scaleu_\*\)"):
+        load_instance_diffusion(state)
+
+
+@pytest.mark.parametrize("stages, told", [(3, "has 3 of its 4 stages"), (1, "has 1 of its 4 stages")])
+def test_a_convnext_without_its_last_stages_is_refused(stages, told):
+    lost = tuple(f"stages.{stage}." for stage in range(stages, 4))
+    state = {name: tensor for name, tensor in empty(SMALL).items() if not any(part in name for part in lost)}
+    with pytest.raises(ValueError, match=told):
+        load_instance_diffusion(state)
+
+
+def test_a_convnext_of_another_width_is_refused():
+    other = adapter_shapes(hidden=8, depths=(1, 1, 2, 1), widths=(4, 8, 8, 96))
+    with pytest.raises(ValueError, match="features 96 wide, and 768 were expected"):
+        load_instance_diffusion(empty(other))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from deig_pack.deig_core.fusion.instances import Instances, ReadPhrases
+from deig_pack.deig_core.fusion.instances import EncodedText, Instances, ReadPhrases
 from deig_pack.deig_core.instance_diffusion.adapter import load_instance_diffusion
 from deig_pack.deig_core.instance_diffusion.grounding import InstanceGrounding
 from deig_pack.deig_core.regions.region import Region
@@ -72,3 +72,33 @@ def test_what_is_kept_of_one_place_is_not_taken_for_another(grounding):
     again = rows_of(on_latent, (0, 1, 2), strength=0.5)
     assert again.chosen == whole.chosen and torch.equal(again.tokens.objs, whole.tokens.objs)
     assert (again.strength, whole.strength) == (0.5, 1.0)
+
+
+def test_what_is_kept_for_one_grid_or_precision_is_not_taken_for_another(grounding):
+    rows = rows_of(grounding.on_latent((8, 8)), (0, 1))
+    for like in (torch.zeros(1), torch.zeros(1).half()):
+        for grid in ((8, 8), (4, 4)):
+            given = rows.at(grid, like)
+            assert given.bias.dtype == given.objs.dtype == like.dtype
+            assert given.bias.shape[-1] == grid[0] * grid[1]
+
+
+def test_without_regions_the_fusers_run_all_the_same(grounding):
+    assert grounding.acts(()) and grounding.acts((0,))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (EncodedText(("a",), torch.zeros(1, 6, 8), "t5"), "read by CLIP, but these were read by T5"),
+        (ReadPhrases(("a",), torch.zeros(1, 5), torch.zeros(1, 77, 64)), "CLIP gives 5 numbers.*takes 768"),
+    ],
+)
+def test_phrases_that_it_cannot_take_are_refused(grounding, text, words):
+    with pytest.raises(ValueError, match=words):
+        replace(grounding, instances=Instances(REGIONS[:1], text))
+
+
+def test_a_masking_that_there_is_not_is_refused_with_those_that_there_are(grounding):
+    with pytest.raises(ValueError, match="masked is 'on'.*off, as written, as meant"):
+        replace(grounding, masked="on")

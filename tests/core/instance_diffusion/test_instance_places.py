@@ -67,6 +67,22 @@ def test_a_huge_mask_has_the_polygon_of_a_smaller_one():
     assert torch.equal(places_of([masked(huge)]).polygons, places_of([masked(middle)]).polygons)
 
 
+def test_a_mask_of_1024_pixels_is_followed_pixel_by_pixel():
+    fine = np.zeros((1024, 1024))
+    fine[201:602, 101:801] = 1
+    largest, smallest = places_of([masked(fine)]).polygons.view(-1, 2).aminmax(dim=0)[::-1]
+    assert (smallest * 1024).tolist() == pytest.approx([101, 201], abs=0.01)
+    assert (largest * 1024).tolist() == pytest.approx([802, 603], abs=0.01), "outlines lie one pixel further"
+
+
+def test_a_crop_at_the_edge_of_a_coarse_mask_has_its_last_pixel():
+    values = np.zeros((3, 3))
+    values[2, 2] = 1
+    thin = (0.99, 0.99, 1.0, 1.0)
+    assert is_inside(masked(values), thin) and not is_inside(masked(1 - values), thin)
+    assert places_of([masked(values)], thin).masks[0].min() == 1
+
+
 def test_on_a_crop_places_are_its_own_fractions():
     frame = frame_of(LOWER_RIGHT, (64, 64))
     assert frame == (0.5, 0.5, 1.0, 1.0)

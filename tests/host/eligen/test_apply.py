@@ -1,11 +1,14 @@
 """EliGen through the host's samplers, against a dense re-computation and the plain model."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.eligen import TEXTS, EliGen
 from deig_pack.nodes.host import transformers
+from deig_pack.nodes.host.texts import TextMemory
 from deig_pack.nodes.host.transformers import COND, KEY
 from deig_pack.tests.host.composition.helpers import run_node
 from deig_pack.tests.host.eligen.helpers import (
@@ -253,7 +256,8 @@ def test_a_tile_that_nobody_speaks_of_is_painted_as_if_it_were_the_whole(family,
     with calls_of(model) as calls:
         assert sample(model, positive, negative, cfg=1.0, steps=1).isfinite().all()
     assert all(len(sight_of(call).lengths) == 2 for call in calls)
-    assert len([record for record in caplog.records if "tiles" in record.message]) == 1
+    (warning,) = [record.message for record in caplog.records if "tiles" in record.message]
+    assert (f"latent of {8 if cropped else 16}x8 instead of {8 if cropped else 16}x16") in warning
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -412,6 +416,26 @@ def test_moving_a_box_encodes_nothing(family, monkeypatch):
     assert len(read) == 3
 
 
+def test_the_longest_unused_text_is_forgotten_first(monkeypatch):
+    clip, read = small_clip("qwen"), []
+    encode = clip.cond_stage_model.encode_token_weights
+    monkeypatch.setattr(
+        clip.cond_stage_model, "encode_token_weights", lambda *args: read.append(1) or encode(*args)
+    )
+    memory = TextMemory(capacity=2)
+
+    def newly_read(*phrases):
+        before = len(read)
+        texts = memory.encode(clip, phrases)
+        assert len(texts) == len(phrases)
+        return len(read) - before
+
+    assert [newly_read("one"), newly_read("two"), newly_read("one"), newly_read("three")] == [1, 1, 0, 1]
+    assert newly_read("one", "three") == 0 and newly_read("two") == 1, "two was pushed out"
+    many = ("four", "five", "six", "four")
+    assert newly_read(*many) == 3 and newly_read(*many) == 0, "those of one run stay, however many"
+
+
 def test_texts_are_those_of_the_reference():
     """FLUX.1's are filled up to 512 tokens, unless the user's own node says otherwise; weights mean nothing."""
     clip = small_clip("flux")
@@ -465,8 +489,10 @@ def test_more_texts_ask_the_host_for_more_memory(family):
     model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "spy", memory)
     sample(model, positive, negative)
     sample(model, prompt(family, 1), negative)
-    tokens = 64 + sum(text.shape[1] for text in texts_of(positive))
-    assert asked[0][-1] == -(-16 * tokens // 64) and asked[1][-1] == 16
+    sample(model, positive, negative, (5, 7), steps=1)
+    more = sum(text.shape[1] for text in texts_of(positive))
+    assert asked[0][-1] == -(-16 * (64 + more) // 64) and asked[1][-1] == 16
+    assert asked[2][-1] == -(-7 * (12 + more) // 12), "3 x 4 tokens, of which some are half outside"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -500,6 +526,57 @@ def test_errors_say_what_to_do(family):
         apply(family, TWO, positive=positive)
     with pytest.raises(ValueError, match="strength is -1"):
         apply(family, TWO, strength=-1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_encoder_of_another_width_is_refused(family, monkeypatch):
+    monkeypatch.setattr(TEXTS, "encode", lambda clip, phrases: (torch.zeros(1, 4, 80),) * len(phrases))
+    with pytest.raises(ValueError, match="CLIP connected gives text 80 wide.*reads text 96 wide.*CLIPLoader"):
+        apply(family, TWO)
+
+
+def test_rows_at_which_other_regions_act_are_refused(monkeypatch):
+    """A batch whose rows are at other points of the schedule."""
+    late = Region("a lamp", (0.5, 0, 1, 1), start_percent=0.5)
+
+    def at_two_sigmas(apply_model, args):
+        x, timestep = (torch.cat((args[name],) * 2) for name in ("input", "timestep"))
+        timestep[1] /= 10
+        conds = {
+            name: torch.cat((cond,) * 2) if torch.is_tensor(cond) else cond
+            for name, cond in args["c"].items()
+        }
+        return apply_model(x, timestep, **conds)[:1]
+
+    for regions, refused in (((late,), True), (TWO, False)):
+        model, positive, negative = apply("qwen", regions)
+        model.set_model_unet_function_wrapper(at_two_sigmas)
+        if refused:
+            with pytest.raises(
+                ValueError, match="different noise in its rows, at which different regions act"
+            ):
+                sample(model, positive, negative, (8, 8), cfg=1.0, steps=1)
+        else:
+            assert sample(model, positive, negative, (8, 8), cfg=1.0, steps=1).isfinite().all()
+
+
+@pytest.mark.parametrize("positions", [(), (3,)], ids=["as FLUX.1", "with positions of text"])
+def test_another_makers_model_under_fluxs_name_is_refused(positions):
+    config = {"image_model": "flux", "txt_ids_dims": list(positions)}
+    model = SimpleNamespace(model=SimpleNamespace(model_config=SimpleNamespace(unet_config=config)))
+    if not positions:
+        assert transformers.family_of(model).name == "FLUX.1"
+        return
+    with pytest.raises(ValueError, match="works on FLUX.1 and Qwen-Image"):
+        transformers.family_of(model)
+
+
+def test_a_batch_of_negatives_lends_its_first_text_to_regions():
+    own = prompt("qwen", 2)[0]
+    negative = [[own[0].repeat(2, 1, 1), own[1]]]
+    on_negative = apply("qwen", TWO, negative=negative, entities_on_negative=True)[2]
+    for text in texts_of(on_negative):
+        assert torch.equal(text, own[0])
 
 
 def test_another_family_is_refused(fast_model):

@@ -154,6 +154,25 @@ def test_a_lora_as_a_hook_of_the_conditioning_counts(tmp_path):
     apply("flux", TWO, positive=positive, lora_in_weights=False)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_as_a_hook_of_the_negative_counts_too(family):
+    hooks = comfy.hooks.create_hook_lora(
+        lora=lora_state(family, "diffusion_model."), strength_model=1.0, strength_clip=0.0
+    )
+    ((context, options),) = prompt(family, 2)
+    apply(family, TWO, negative=[[context, {**options, "hooks": hooks}]], lora_in_weights=False)
+    with pytest.raises(ValueError, match="No LoRA is loaded"):
+        apply(family, TWO, lora_in_weights=False)
+
+
+@pytest.mark.parametrize("strength", [0.5, -2.0])
+def test_a_lora_acts_as_strongly_as_asked(strength, tmp_path):
+    plain = host_model("qwen")
+    loaded = load_here("qwen", lora_state("qwen", "diffusion_model."), tmp_path, strength)
+    assert {patches[0][0] for patches in loaded.patches.values()} == {strength}
+    assert not plain.patches, "the model that came in is unchanged"
+
+
 def test_strength_zero_is_no_lora(tmp_path):
     plain = load_here("flux", diffsynth_state(), tmp_path, strength=0.0)
     assert not plain.patches

@@ -254,6 +254,21 @@ def test_more_than_thirty_masks_are_warned_about(adapter, clip, fast_model, capl
     assert sample(model, size=(8, 8), steps=1).isfinite().all()
 
 
+def test_up_to_thirty_masks_are_not_warned_about(adapter, clip, caplog):
+    mask = Mask(torch.eye(8).numpy().astype(float))
+    masked = tuple(Region(f"thing {number}", (0, 0, 1, 1), mask=mask) for number in range(30))
+    for regions in (masked, (*masked[:28], *REGIONS)):
+        (instances,) = EncodeRegions.execute(clip, regions).result
+        RefineInstances.execute(adapter, instances, "share")
+    assert "masks" not in caplog.text
+
+
+def test_settings_that_are_left_out_are_those_of_the_authors(adapter, clip):
+    (instances,) = EncodeRegions.execute(clip, REGIONS).result
+    grounding = RefineInstances.execute(adapter, instances, "share")[0].grounding
+    assert (grounding.kinds, grounding.masked) == (RELEASED_KINDS["mask"], OFF)
+
+
 def test_multi_instance_sampling_with_clip_for_deig(fast_model, clip, deig):
     """DEIG with CLIP prompts: each instance alone has its phrase for a prompt if a CLIP reads it."""
     deigs_adapter, t5 = deig

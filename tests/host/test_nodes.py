@@ -321,15 +321,6 @@ def test_where_loaded_models_wait_and_work(small_t5_folder, adapter, monkeypatch
         assert (loaded.load_device, loaded.offload_device) == places
 
 
-def test_a_text_encoder_is_loaded_as_a_whole(text_encoder, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        comfy.model_management, "load_models_gpu", lambda models, **how: asked.append((models, how))
-    )
-    text_encoder.encode(("a phrase for a whole encoder",))
-    assert asked == [([text_encoder.patcher], {"force_full_load": True})]
-
-
 def test_only_new_phrases_are_encoded(adapter, text_encoder, fast_model):
     encoder, refiner = text_encoder.encoder, adapter.refiner
     ten = [f"thing number {i}" for i in range(10)]

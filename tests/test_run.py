@@ -639,6 +639,7 @@ def test_the_command_ends_in_words(run, monkeypatch, capsys, raised, code, said)
 def test_the_demo_paints_in_the_first_host(run, monkeypatch):
     host = make_host(run.Path.home() / "comfy" / "ComfyUI")
     (host / "requirements.txt").touch()
+    (make_host(run.Path.home() / "comfy" / "ComfyUI-old") / "requirements.txt").touch()
     command = run_demo(run, monkeypatch)
     assert command[command.index("--host") + 1] == str(host)
 
@@ -681,6 +682,7 @@ def run_ui(run, monkeypatch, *arguments: str) -> list[str]:
 def test_the_ui_opens_in_the_first_host(run, monkeypatch, tmp_path):
     host = make_host(run.Path.home() / "comfy" / "ComfyUI")
     (host / "requirements.txt").touch()
+    (make_host(run.Path.home() / "comfy" / "ComfyUI-old") / "requirements.txt").touch()
     command = run_ui(run, monkeypatch, "--port", "8288", "--keep", str(tmp_path / "kept"), "--no-browser")
     assert command[1:] == [
         "-m", "demo.play", "--host", str(host), "--port=8288", f"--keep={tmp_path / 'kept'}", "--no-browser",

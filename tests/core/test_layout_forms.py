@@ -546,6 +546,14 @@ def test_the_names_of_four_numbers_say_what_they_are(names, numbers, key):
     assert region.box == (0.125, 0.25, 0.5, 0.75)
 
 
+@pytest.mark.parametrize("indent", [None, 0, 2, "\t"])
+def test_json_in_prose_begins_however_it_is_set(indent):
+    data = {"prompt": "a shelf", "objects": [{"label": "a cup", "bbox": [0, 0, 64, 64]}]}
+    text = f"Here it is: {json.dumps(data, indent=indent).replace('{', '{ ')}\nTell me what to change."
+    layout = read_layout(text, "auto", 128, 128)
+    assert layout.prompt == "a shelf" and layout.regions[0].box == (0, 0, 0.5, 0.5)
+
+
 def test_a_side_alone_within_a_layout_is_no_size():
     """A line has a width and a shelf a height; only both together may be another picture's size."""
     text = (

@@ -7,24 +7,18 @@ import { recorder } from "./page.js";
 const VIEW = { width: 400, height: 200 };
 const SIZE = { width: 1024, height: 512 };
 
-// A canvas's context that keeps what is written on it, and where: every letter is 6 pixels wide.
-function writtenOn(options) {
-  const written = [];
-  const kept = { textAlign: "start" };
-  const answers = {
-    measureText: (text) => ({ width: 6 * text.length }),
-    fillText: (text, x, y) => written.push({ text, x, y, align: kept.textAlign }),
-  };
-  const context = new Proxy(kept, {
-    get: (target, name) => answers[name] ?? target[name] ?? (() => {}),
-    set: (target, name, value) => {
-      target[name] = value;
-      return true;
-    },
-  });
+// All that is drawn, in its order.
+function drawnOn(options) {
+  const context = recorder();
   const usual = { view: VIEW, size: SIZE, selected: -1, hovered: -1, background: null, snap: false, wired: [], brush: null };
   drawLayout(context, { layout: { prompt: "", regions: [] }, ...usual, ...options });
-  return written;
+  return context.drawn;
+}
+
+// What is written on the canvas, and where.
+function writtenOn(options) {
+  const written = drawnOn(options).filter(({ what }) => what === "text");
+  return written.map(({ text, x, y, textAlign: align }) => ({ text, x, y, align }));
 }
 
 const region = (phrase, box) => ({ phrase, box, strength: 1, start_percent: 0, end_percent: 1 });
@@ -62,14 +56,6 @@ test("a region without a phrase and one too small to be painted say so", () => {
   assert.deepEqual(texts(layout(region(" ", [0, 0, 1, 1]))), ["1", "(no phrase)"]);
   assert.deepEqual(texts(layout(region("a dot", [0, 0, 0.001, 0.001]))), ["1", "\u26a0 a dot"]);
 });
-
-// All that is drawn, in its order.
-function drawnOn(options) {
-  const context = recorder();
-  const usual = { view: VIEW, size: SIZE, selected: -1, hovered: -1, background: null, snap: false, wired: [], brush: null };
-  drawLayout(context, { layout: { prompt: "", regions: [] }, ...usual, ...options });
-  return context.drawn;
-}
 
 const only = (options, ...kinds) => drawnOn(options).filter((one) => kinds.includes(one.what));
 const BOX = [0.25, 0.5, 0.5, 0.75];

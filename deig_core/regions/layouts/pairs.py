@@ -128,8 +128,7 @@ def _left_over(text: str, found: int, line: int) -> str:
         starts.append(max(span[0] - 30, 0))
     if not starts:
         return ""
-    at = min(starts)
-    at += len(text[at:]) - len(text[at:].lstrip())
+    at = len(text) - len(text[min(starts) :].lstrip())
     where = f"after item {found}" if found else "before item 1"
     place = f"{where} (line {line + text[:at].count(chr(10))})"
     return _said_unclear(place, text[at : at + 90])

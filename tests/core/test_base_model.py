@@ -227,6 +227,43 @@ def test_numbers_that_are_none_are_a_difference(tmp_path, model_pth):
     assert f"{VAE}quant_conv.bias: by up to inf" in said_of(tmp_path, model_pth, other)
 
 
+@pytest.mark.parametrize("here, there", [(float("inf"), 1.0), (1.0, float("inf")), (1.0, float("-inf"))])
+def test_numbers_without_end_differ_by_so_much(tmp_path, here, there):
+    sources = [
+        open_base(save({"model": {"out.x": torch.tensor([2.0, value])}}, tmp_path / f"{number}.pth"))
+        for number, value in enumerate((here, there))
+    ]
+    largest = "inf" if here == float("inf") else "2"
+    assert report(*sources).splitlines()[1] == (
+        f"  {UNET}out.x: by up to inf, where the largest number is {largest}"
+    )
+
+
+@pytest.mark.parametrize("first, second", [(torch.float32, torch.float16), (torch.float16, torch.float32)])
+def test_what_differs_beyond_rounding_is_said_whichever_file_is_the_shorter(tmp_path, first, second):
+    """The first tensor differs by its rounding alone, the second by a quarter."""
+    states = [
+        {"out.a": torch.tensor([0.1, 3.0]).to(dtype), "out.b": torch.tensor([1.0 + more, -8.0]).to(dtype)}
+        for dtype, more in ((first, 0.0), (second, 0.25))
+    ]
+    sources = [open_base(save({"model": state}, tmp_path / f"{i}.pth")) for i, state in enumerate(states)]
+    assert report(*sources).splitlines()[:2] == [
+        "UNet: NOT the same. Of 2 tensors that both have, both rounded to float16, 1 differ.",
+        f"  {UNET}out.b: by up to 0.25, where the largest number is 8",
+    ]
+
+
+def test_what_the_second_file_alone_has_makes_them_differ(tmp_path):
+    one, other = (
+        open_base(save({"model": {"out.x": torch.zeros(1)} | more}, tmp_path / f"{len(more)}.pth"))
+        for more in ({}, {"out.y": torch.zeros(1)})
+    )
+    assert report(one, other).splitlines()[:2] == [
+        "UNet: NOT the same. Of 1 tensors that both have, 0 differ.",
+        f"  only in 1.pth, or of another shape there: 1 ({UNET}out.y)",
+    ]
+
+
 def test_a_file_without_a_vae_is_compared_by_its_unet(tmp_path, model_pth):
     other = {name: tensor for name, tensor in ordinary().items() if name.startswith(UNET)}
     assert said_of(tmp_path, model_pth, other).splitlines() == [

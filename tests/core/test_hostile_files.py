@@ -235,10 +235,12 @@ def test_a_storage_is_read_only_if_it_is_a_whole_one_of_plain_numbers(identity, 
         (["1"], [4], "list of storages does not fit the tensors"),
         (None, [4], "list of storages does not fit the tensors"),
         (["0", "1"], [4, 4], "storages in it do not fit what is said of them"),
+        (["0", 5], [4, 4], "storages in it do not fit what is said of them"),
+        (["0", ["1"]], [4, 4], "storages in it do not fit what is said of them"),
         (["0"], [3], "storages in it do not fit what is said of them"),
         (["0"], [5], "cut short within the storage 0"),
     ],
-    ids=["another", "no_list", "one_too_many", "too_short", "beyond_the_end"],
+    ids=["another", "no_list", "one_too_many", "a_number", "a_list", "too_short", "beyond_the_end"],
 )
 def test_a_list_of_storages_that_does_not_fit_is_refused(tmp_path, keys, counts, words):
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(%sI0\n(I4\nt(I1\ntI00\nNtR" % storage(4)

@@ -347,10 +347,57 @@ def test_every_colour_word_is_nearest_to_itself():
         ("#f5f5dc", "cream"),
         ("#d2b48c", "beige"),
         ("#708090", "grey"),
+        ("#000", "black"),
+        ("#333", "dark grey"),
+        ("#d3d3d3", "light grey"),
+        ("#fff", "white"),
+        ("#8b0000", "dark red"),
+        ("#ff69b4", "pink"),
+        ("#f0f", "magenta"),
+        ("#800080", "purple"),
+        ("#87cefa", "light blue"),
+        ("#40e0d0", "turquoise"),
+        ("#008080", "teal"),
+        ("#006400", "dark green"),
+        ("#90ee90", "light green"),
+        ("#808000", "olive"),
+        ("#ff0", "yellow"),
+        ("#daa520", "gold"),
+        ("#8b4513", "brown"),
     ],
 )
 def test_known_colours_have_their_names(code, word):
     assert colour_word(code) == word
+
+
+def oklab(rgb):
+    """sRGB, 0 to 255 -> OKLab by way of XYZ (D65), as Ottosson derives it."""
+    share = np.array(rgb) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+    to_cones = [
+        [0.8189330101, 0.3618667424, -0.1288597137],
+        [0.0329845436, 0.9293118715, 0.0361456387],
+        [0.0482003018, 0.2643662691, 0.6338517070],
+    ]
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.array(to_lab) @ np.cbrt(np.array(to_cones) @ xyz)
+
+
+def test_a_colour_has_the_nearest_word_as_the_eye_sees_it():
+    words = {word: oklab(rgb) for word, rgb in WORDS.items()}
+    told_apart = 0
+    for rgb in np.random.default_rng(7).integers(0, 256, (400, 3)).tolist():
+        far = {word: np.linalg.norm(lab - oklab(rgb)) for word, lab in words.items()}
+        nearest, next_one = sorted(far, key=far.get)[:2]
+        if far[nearest] < 0.98 * far[next_one]:
+            told_apart += 1
+            assert colour_word("#" + bytes(rgb).hex()) == nearest, rgb
+    assert told_apart > 300
 
 
 def test_a_palette_in_words():

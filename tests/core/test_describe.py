@@ -83,6 +83,20 @@ def test_crops(box, margin, expected):
     assert all(abs(a - b) <= 1 for a, b in zip(found, expected, strict=True)), found
 
 
+@pytest.mark.parametrize(
+    ("box", "margin", "least", "expected"),
+    [
+        ((0.25, 0.5, 0.5, 0.75), 0.25, 28, (75, 88, 225, 162)),  # 87.5 and 162.5 go to the even one
+        ((0.251, 0.512, 0.504, 0.743), 0.0, 28, (100, 102, 202, 149)),
+        ((0.8, 0.1, 1.0, 0.3), 0.5, 28, (240, 0, 400, 80)),  # moved left by 40
+        ((0.5, 0.5, 0.52, 0.52), 0.0, 41, (184, 82, 224, 122)),  # 183.5, 224.5; 81.5, 122.5
+        ((0.5, 0.5, 0.52, 0.52), 0.0, 0, (200, 100, 208, 104)),
+    ],
+)
+def test_a_crop_to_the_pixel(box, margin, least, expected):
+    assert crop_of(Region("a", box), 400, 200, margin, least) == expected
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(
     "box, span", [((0, 0.01), (0, 28)), ((0.99, 1), (372, 400)), ((0.02, 0.03), (0, 28))]

@@ -14,6 +14,7 @@ from deig_pack.deig_core.regions.draw import (
     draw_regions,
     fitted,
     font_of,
+    pixel_box,
 )
 from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.tests.effort import examples
@@ -363,7 +364,11 @@ def test_a_text_is_cut_only_where_it_must_be():
 
 @pytest.mark.parametrize(
     "width, height, across, down",
-    [(512, 576, range(64, 512, 64), range(64, 576, 64)), (520, 576, range(64, 520, 64), range(64, 576, 64))],
+    [
+        (512, 576, range(64, 512, 64), range(64, 576, 64)),
+        (520, 576, range(64, 520, 64), range(64, 576, 64)),
+        (576, 520, range(64, 576, 64), range(64, 520, 64)),
+    ],
 )
 def test_thin_lines_part_the_tokens(width, height, across, down):
     """A side that is no multiple of 64 ends within a token."""
@@ -423,3 +428,103 @@ def test_drawing_leaves_the_picture_behind_as_it_was():
     for image in (shade, picture):
         draw_regions((Region("a cup", (0.1, 0.1, 0.9, 0.9)),), 512, 512, image)
         assert (np.asarray(image) == 80).all()
+
+
+@pytest.mark.parametrize(
+    "box, size, line, expected",
+    [
+        ((0.25, 0.5, 0.5, 1.0), (200, 100), 2, (50, 50, 99, 99)),
+        ((0.126, 0.127, 0.513, 0.518), (100, 200), 2, (13, 25, 50, 103)),
+        ((0.9999, 0.2, 1.0, 0.8), (200, 100), 3, (194, 20, 199, 79)),
+        ((0.2, 0.9999, 0.8, 1.0), (200, 100), 3, (40, 94, 159, 99)),
+        ((0.2, 0.9999, 0.8, 1.0), (100, 200), 3, (20, 194, 79, 199)),
+        ((0.5, 0.2, 0.501, 0.8), (200, 100), 3, (100, 20, 105, 79)),
+        ((0.2, 0.5, 0.8, 0.501), (200, 100), 3, (40, 50, 159, 55)),
+    ],
+    ids=["wide", "rounded", "right edge", "bottom edge", "bottom of a high one", "hair", "low"],
+)
+def test_a_box_in_whole_pixels_has_room_for_both_of_its_lines(box, size, line, expected):
+    assert pixel_box(Region("a", box), size, line) == expected
+
+
+@pytest.mark.parametrize(
+    "index, line, dashes",
+    [
+        (16, 2, [(0, 3), (7, 10), (14, 17), (21, 24), (28, 31), (35, 38)]),
+        (24, 2, [(0, 14), (18, 21), (25, 39)]),
+        # Of 4.5 pixels and gaps of 6: it ends at the nearest whole pixel, halves at the even one.
+        (16, 3, [(0, 4), (10, 15), (21, 26), (32, 36)]),
+    ],
+)
+def test_later_regions_have_short_dashes_or_dash_and_dot(index, line, dashes):
+    canvas = Image.new("RGB", (200, 200), "white")
+    draw_box(ImageDraw.Draw(canvas), (20, 20, 20 + 39, 169), index, line)
+    ink = inked(canvas, index)
+    expected = [20 + at for start, end in dashes for at in range(start, end)]
+    # Below the corner, whose pixels belong to the upright edge too.
+    assert [at for at in np.flatnonzero(ink[20]).tolist() if at < 20 + 40 - line] == [
+        at for at in expected if at < 20 + 40 - line
+    ]
+
+
+def test_no_label_reaches_out_of_a_low_picture():
+    """Below a box at the top of a picture that cannot be enlarged, where there is no room for the whole of it."""
+    _, (_, top, _, bottom), _ = label_of((100, 5, 400, 90), size=(512, 100))
+    height = bottom - top
+    assert label_of((100, 5, 400, 30), size=(512, 60))[1][1] == 32
+    assert label_of((100, 5, 400, 30), size=(512, 40))[1][1] == 40 - height
+
+
+def test_number_and_words_stand_in_the_middle_of_their_grounds():
+    line = 6
+    pixels, (left, top, right, bottom), badge = label_of((9, 9, 400, 400), 7, "HHHH", line=line)
+    number = (pixels[top : bottom + 1, left : left + badge] < 60).all(-1).any(0)
+    words = (pixels[top : bottom + 1, left + badge : right + 1] > 240).all(-1).any(0)
+    for ink in (number, words):
+        columns = np.flatnonzero(ink)
+        margins = columns[0], len(ink) - 1 - columns[-1]
+        assert all(2 * line - 1 <= margin <= 2 * line + 2 for margin in margins), margins
+
+
+@pytest.mark.parametrize("size", [(1024, 2048), (2048, 1024)])
+def test_marks_over_a_stretched_picture_are_round_and_as_small_as_its_shorter_tokens(size):
+    ground = np.zeros((*size, 3), np.float32)
+    ink = inked(draw_regions((Region(".", (0.5, 0.0, 1.0, 1.0)),), 1024, 1024, ground), 0)
+    tall, wide = size[0] // 16, size[1] // 16
+    y, x = round(11.125 * tall), round(12.125 * wide)
+    rows, columns = np.nonzero(ink[y - 16 : y + 17, x - 16 : x + 17])
+    assert 4 <= rows.max() - rows.min() <= 6 and 4 <= columns.max() - columns.min() <= 6
+    assert abs(rows.mean() - 16) < 1 and abs(columns.mean() - 16) < 1
+
+
+def test_marks_of_a_tiny_picture_do_not_grow_with_its_tokens():
+    """Two tokens each way, each half of the enlarged picture."""
+    region = Region(".", (0.5, 0.5, 1.0, 1.0))
+    ink = inked(draw_regions((region,), 16, 16), 0)
+    rows, columns = np.nonzero(ink[264:400, 264:400] & (np.arange(264, 400)[:, None] > 278))
+    assert 4 <= rows.max() - rows.min() <= 6 and 4 <= columns.max() - columns.min() <= 6
+    assert not ink[:250, :250].any() and not ink[:, :250].any(), "its own token alone"
+
+
+def test_marks_of_very_many_regions_can_still_be_seen():
+    """Sixty have eight spots along each side of a token, 8 pixels each: a third of that could hardly be seen."""
+    picture = draw_regions((Region("a cup", (0.0, 0.0, 0.2, 0.02)),) * 60, 512, 512)
+    index = 59
+    y, x = round((2 + (index // 8 + 0.5) / 8) * 64), round((3 + (index % 8 + 0.5) / 8) * 64)
+    rows, columns = np.nonzero(inked(picture, index)[y - 5 : y + 6, x - 5 : x + 6])
+    assert 4 <= rows.max() - rows.min() <= 5 and 4 <= columns.max() - columns.min() <= 5
+
+
+def test_a_tint_ends_sharply_with_its_cells():
+    values = np.zeros((16, 16), np.float32)
+    values[13:15, 13:15] = 1
+    region = Region("a pond", (0.0, 0.0, 1.0, 1.0), mask=Mask(values))
+    tint = (np.asarray(draw_regions((region,), 512, 512)) != np.asarray(draw_regions((), 512, 512))).any(-1)
+    for along in (tint[430, 400:500], tint[400:500, 430]):
+        assert np.flatnonzero(along).tolist() == list(range(16, 80))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3, 1), (4, 4, 4)])
+def test_what_is_no_picture_of_three_colours_is_refused(shape):
+    with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
+        draw_regions((), 512, 512, np.zeros(shape, np.float32))

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
-from deig_pack.deig_core.regions.draw import PALETTE, font_of
+import torch
+from deig_pack.deig_core.fusion.attention_pictures import heat_pictures
+from deig_pack.deig_core.fusion.attention_record import AttentionRecord
+from deig_pack.deig_core.regions.draw import PALETTE, draw_label, font_of
 from deig_pack.deig_core.regions.heat import COVER, DIMMED, Part, draw_heat, draw_heats, draw_parts
 from deig_pack.deig_core.regions.region import Region
+from PIL import Image
 
 REGION = Region("a red mug", (0.25, 0.25, 0.75, 0.75))
 GREY = np.full((512, 512, 3), 0.5, np.float32)
@@ -208,8 +212,103 @@ def test_the_number_over_a_bar_counts_from_one():
     assert badges[:9] == [17] * 9 and badges[9] == 26
 
 
+def test_the_number_over_a_bar_is_the_one_in_the_pictures_label():
+    _, below = bar_row([], (REGION,) * 10)
+    row, shown = (len(below) - 2) // 20, []
+    for index in range(10):
+        label = Image.new("RGB", (512, 512))
+        draw_label(label, (0, 0, 400, 400), index, "", 2)
+        badge = round(font_of(16).getlength(str(index + 1))) + 8
+        over_bar = below[2 + 2 * row * index :][:20, :badge]
+        assert np.abs(over_bar - np.asarray(label).astype(int)[:20, :badge]).max() <= 1, index
+        shown.append((over_bar < 40).all(-1).tobytes())
+    assert len(set(shown)) == 10
+
+
 def test_parts_are_drawn_over_the_dimmed_picture_with_every_box():
     regions = (REGION, Region("a lamp", (0.0, 0.0, 0.1, 0.1)))
     drawn = np.asarray(draw_parts(np.zeros((2, 8, 8)), [[], []], regions, 512, 512, GREY)).astype(int)
     assert np.abs(drawn[450, 450] - 128 * DIMMED).max() <= 1
     assert (drawn[128:130, 300] == rgb(PALETTE[0])).all() and (drawn[0:2, 20] == rgb(PALETTE[1])).all()
+
+
+WIDE = Region("a bench", (0.25, 0.5, 0.75, 0.75))
+
+
+def test_without_a_picture_behind_it_heat_is_as_wide_and_high_as_asked():
+    weights = np.zeros((2, 16, 16), np.float32)
+    assert draw_heat(weights[0], 0, WIDE, 768, 512).size == (768, 512)
+    assert draw_heats(weights, ["a", "b"], 768, 512).size == (2 * 384 + 2, 256)
+    together = draw_parts(weights, [[], []], (WIDE, WIDE), 768, 512)
+    assert together.width == 768
+    assert (np.asarray(together)[256:258, 400] == rgb(PALETTE[1])).all(), "the picture is 512 high"
+
+
+def test_heat_of_masks_alone_is_as_wide_and_high_as_they_are():
+    """Enlarged eight times, as every small picture is."""
+    record = AttentionRecord((REGION, WIDE), (8, 12), 1, ("a", "b"))
+    bench, mug = heat_pictures(record, (1, 0), torch.zeros(2, 1, 64, 96))
+    assert bench.shape == mug.shape == (512, 768, 3)
+    assert (bench[256:258, 400] == rgb(PALETTE[1])).all() and (mug[128:130, 400] == rgb(PALETTE[0])).all()
+    (by_token,) = heat_pictures(record, (1,), torch.zeros(1, 2, 64, 96))
+    assert by_token.shape == (256, 2 * 384 + 2, 3)
+
+
+@pytest.mark.parametrize("draw", ["one", "all"])
+def test_lines_are_as_thick_as_in_the_preview(draw):
+    """A 256th of the shorter side: 4 of 1024."""
+    weights = np.zeros((1, 8, 8), np.float32)
+    picture = (
+        draw_heat(weights[0], 0, WIDE, 1280, 1024)
+        if draw == "one"
+        else draw_parts(weights, [[]], (WIDE,), 1280, 1024)
+    )
+    ink = (np.asarray(picture) == rgb(PALETTE[0])).all(-1)[:1024]
+    assert np.flatnonzero(ink[:, 900]).tolist() == [512, 513, 514, 515, 764, 765, 766, 767]
+    assert np.flatnonzero(ink[700]).tolist() == [*range(320, 324), *range(956, 960)]
+
+
+def test_heat_below_nothing_is_nothing():
+    below = np.full((16, 16), -0.25, np.float32)
+    none, less = (np.asarray(draw_heat(level, 0, REGION, 512, 512, GREY)) for level in (0 * below, below))
+    assert np.array_equal(none, less)
+
+
+def test_nothing_is_drawn_hotter_than_it_is_where_heat_ends():
+    corner, black = Region("a cup", (0.0, 0.0, 0.1, 0.1)), np.zeros_like(GREY)
+    half, flat = (
+        np.asarray(draw_heat(weights, 0, corner, 512, 512, black), int)[200:, 200:].sum(-1)
+        for weights in (0.5 * spot(), np.full((16, 16), 0.5, np.float32))
+    )
+    assert half.max() == flat.max() and half[:20].max() == 0
+
+
+def test_the_name_of_a_tile_stands_in_its_own_corner():
+    weights = np.zeros((5, 16, 16), np.float32)
+    names = ["one", "two", "three", "four", "five"]
+    sheet = np.asarray(draw_heats(weights, names, 512, 512, GREY))
+    for number, (row, column) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):
+        renamed = [*names[:number], "six", *names[number + 1 :]]
+        changed = np.argwhere((sheet != np.asarray(draw_heats(weights, renamed, 512, 512, GREY))).any(-1))
+        top, left = row * 258, column * 258
+        assert (changed.min(0) >= (top, left + 4)).all(), number
+        assert (changed.max(0) < (top + 24, left + 60)).all(), number
+    assert (sheet[:, :60] > 240).all(-1).sum() > 50, "white"
+    assert (sheet[-256:, -256:] == rgb("#22242a")).all(), "nothing where the sixth would be"
+
+
+def test_tiles_lie_in_reading_order():
+    weights = np.stack([np.full((4, 4), level, np.float32) for level in (0.1, 0.3, 0.5, 0.7, 0.9)])
+    light = np.asarray(draw_heats(weights, [""] * 5, 512, 512), float).mean(-1)
+    middles = [light[128 + 258 * row, 128 + 258 * column] for row in (0, 1) for column in (0, 1, 2)][:5]
+    assert middles == sorted(middles) and len(set(middles)) == 5
+
+
+def test_letters_over_bars_and_tiles_grow_with_the_picture():
+    weights = np.zeros((1, 8, 8), np.float32)
+    small, large = (draw_parts(weights, [[]], (WIDE,), side, side) for side in (512, 1536))
+    assert small.height - 512 == 2 * (sum(font_of(16).getmetrics()) + 2 * 2) + 2
+    assert large.height - 1536 == 2 * (sum(font_of(24).getmetrics()) + 2 * 6) + 6
+    sheets = (np.asarray(draw_heats(weights, ["HH"], side, side)) for side in (512, 2048))
+    low, high = (np.flatnonzero((sheet > 240).all(-1).any(1)) for sheet in sheets)
+    assert np.ptp(high) > 1.4 * np.ptp(low)

@@ -31,6 +31,16 @@ def test_a_mask_is_laid_over_the_whole_picture(scale):
     assert (mask > 0.5).sum() == 4 * 13 and mask[6, 10] == 1 and mask[20, 10] == 0
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.uint8, bool])
+@pytest.mark.parametrize("size", [(4, 4), (8, 8)])
+def test_a_mask_of_numbers_of_any_kind_is_the_same(kind, size):
+    as_it_is, other = (
+        region_masks((Region("shape", (0, 0, 1, 1), mask=Mask(np.eye(4, dtype=one))),), size)
+        for one in (np.float32, kind)
+    )
+    assert other.dtype == torch.float32 and torch.equal(other, as_it_is)
+
+
 def test_scribbles_and_points_have_their_radius_in_pixels():
     square = (100, 100)
     stroke, disc = region_masks(
@@ -202,6 +212,21 @@ def test_a_feather_is_as_wide_down_as_across(width):
     assert ((mask[20] > 1e-6) & (mask[20] < 1 - 1e-6)).sum() == 2 * (width - 1)
 
 
+@pytest.mark.parametrize("down", [True, False], ids=["down", "across"])
+@pytest.mark.parametrize(
+    "box, ramp",
+    [
+        ((0, 0.125, 1, 1), [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
+        ((0, 0, 1, 0.875), [1, 1, 1, 1, 1, 1, 0.75, 0.5]),
+    ],
+)
+def test_a_ramp_at_the_pictures_edge_ends_there_as_if_the_picture_went_on(box, ramp, down):
+    box = box if down else (box[1], box[0], box[3], box[2])
+    (mask,) = region_masks((Region("a", box),), (8, 8), MaskOptions(feather=4))
+    expected = torch.tensor(ramp)[:, None].expand(8, 8)
+    assert torch.allclose(mask, expected if down else expected.T, atol=1e-6)
+
+
 def test_the_union_has_the_largest_value_of_each_pixel():
     masks = torch.tensor([[[0.25, 0.5, 0.0]], [[0.5, 0.25, 0.0]]])
     assert torch.equal(union(masks), torch.tensor([[[0.5, 0.5, 0.0]]]))
@@ -209,4 +234,5 @@ def test_the_union_has_the_largest_value_of_each_pixel():
 
 def test_a_faint_mask_is_not_empty():
     masks = torch.stack([torch.full(SIZE, 0.01), torch.zeros(SIZE)])
+    masks[0, 1:] = 0
     assert empty_ones(masks, (FRONT, BACK)) == ["back"]

@@ -57,6 +57,12 @@ def test_a_mask_of_a_box_is_that_box():
     assert torch.equal(cells(mask=Mask(values)), cell_places([as_box], (16, 16))[0])
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.uint8, bool])
+def test_a_mask_of_numbers_of_any_kind_is_the_same_place(kind):
+    place = cells(mask=Mask(np.eye(4, dtype=kind)))
+    assert place.dtype == torch.float32 and torch.equal(place, torch.eye(4).kron(torch.ones(4, 4)))
+
+
 def test_a_ring_has_a_hole():
     ys, xs = np.mgrid[:128, :128] - 63.5
     ring = (np.hypot(ys, xs) < 60) & (np.hypot(ys, xs) > 36)

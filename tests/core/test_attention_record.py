@@ -265,6 +265,79 @@ def test_a_crop_is_recorded_where_it_lies():
     assert not record.maps(0, 0).any()
 
 
+def test_where_crops_overlap_a_map_is_their_mean():
+    """The left and the right three quarters of a picture, each by itself."""
+    regions = (Region("whole", (0, 0, 1, 1)), LEFT)
+    areas = {(8, 6, 0, 0): slice(0, 6), (8, 6, 0, 2): slice(2, 8)}
+    torch.manual_seed(0)
+    objs = torch.randn(2, TOKENS, CONTEXT)
+    both, alone = record_of(regions, (8, 8)), []
+    for area in areas:
+        x = torch.randn(1, 48, WIDTH)
+        alone.append(record_of(regions, (8, 8)))
+        for record in (both, alone[-1]):
+            run(record, x, objs, (8, 6), area=area)
+    first, second = (record.maps(0, 0) for record in alone)
+    assert not torch.allclose(first[..., 2:6], second[..., 2:6], atol=1e-2)
+    expected = torch.cat((first[..., :2], (first + second)[..., 2:6] / 2, second[..., 6:]), dim=-1)
+    assert torch.allclose(both.maps(0, 0), expected, atol=1e-6)
+
+
+def test_in_a_crop_blocks_are_chosen_by_the_crops_own_cells():
+    """The same grid of tokens is 16 pixels wide on the crop, and 32 on the whole picture."""
+    record = record_of((LEFT,), (16, 16), settings=RecordSettings(BlockChoice.read("16")))
+    torch.manual_seed(0)
+    x, objs = torch.randn(1, 16, WIDTH), torch.randn(1, TOKENS, CONTEXT)
+    run(record, x, objs, (4, 4), area=(8, 8, 0, 0))
+    assert list(record.sums) == [((4, 4), (8, 8, 0, 0))]
+    run(record, x, objs, (4, 4))
+    assert list(record.seen.values()) == [1], "on the whole they are 32 wide"
+
+
+def test_tokens_of_no_instance_are_told_apart():
+    """The last instance's belong to nobody, as null tokens do."""
+    torch.manual_seed(0)
+    x, objs = torch.randn(1, 64, WIDTH), torch.randn(2, TOKENS, CONTEXT)
+    rows = GroundedRows(1, 1.0, Placement((LEFT, BOTH), (8, 8)), (0, 1), objs)
+    known, unknown = record_of((LEFT, BOTH), (8, 8)), record_of((LEFT, BOTH), (8, 8))
+    group, owners = rows.at((8, 8), x), rows.owners()
+    for record, whose in ((known, owners), (unknown, (*owners[:TOKENS], *[None] * TOKENS))):
+        record.see(make_fuser(), x, group, whose, Watched(record, 0, None), BLOCK, (8, 8))
+    before, after = known.shares(0), unknown.shares(0)
+    assert before[0, 1] > 0.01 and after[0, 1] == 0 and not after[1].any()
+    assert after[0, 5] == pytest.approx(before[0, 1].item(), abs=1e-6)
+    # Nor is its place anybody's: what lies there and not in the first's is background.
+    assert after[0, 4] == pytest.approx((before[0, 3] + before[0, 4]).item(), abs=1e-6)
+    assert torch.allclose(known.maps(0, 0), unknown.maps(0, 0), atol=1e-6)
+    assert known.maps(0, 1).any() and not unknown.maps(0, 1).any()
+
+
+@pytest.mark.parametrize("chunk", [1, 2000, 2**22])
+def test_what_hides_image_tokens_from_each_other_is_seen(monkeypatch, chunk):
+    monkeypatch.setattr(attention_record, "CHUNK", chunk)
+    torch.manual_seed(0)
+    q, keys = torch.randn(2, 20, 4), torch.randn(2, 26, 4)
+    bias, image_bias = torch.randn(20, 6), torch.randn(20, 20).where(torch.rand(20, 20) < 0.6, -torch.inf)
+    places = (torch.rand(3, 20) < 0.5).float()
+    told, seen = attention_record.attend(q, keys, bias, image_bias, places)
+    logits = torch.einsum("hqd,hkd->hqk", q, keys) / 2 + torch.cat((image_bias, bias), dim=1)
+    weights = logits.softmax(-1).mean(0)
+    assert torch.allclose(told, weights[:, 20:].T, atol=1e-6)
+    for place, found in zip(places, seen, strict=True):
+        assert torch.allclose(found, weights[place > 0].mean(0), atol=1e-6)
+
+
+def test_a_record_in_half_precision_is_close_and_wide():
+    torch.manual_seed(0)
+    x, objs = torch.randn(1, 64, WIDTH), torch.randn(2, TOKENS, CONTEXT)
+    wide, narrow = record_of((LEFT, BOTH), (8, 8)), record_of((LEFT, BOTH), (8, 8))
+    run(wide, x, objs, (8, 8))
+    run(narrow, x.half(), objs.half(), (8, 8), fuser=make_fuser().half())
+    found = narrow.maps(0, 0)
+    assert found.dtype == narrow.shares(0).dtype == torch.float32
+    assert (found - wide.maps(0, 0)).abs().max() < 0.02 and found.any()
+
+
 def test_in_front_the_area_is_what_is_left():
     record, *_ = example((LEFT, BOTH), front=False)
     hidden = record_of((LEFT, BOTH), (8, 8), front=True)
@@ -360,8 +433,18 @@ def test_a_part_of_the_schedule():
         False,
         False,
     ]
-    with pytest.raises(ValueError, match=r"start_percent is 0\.6"):
-        RecordSettings(start_percent=0.6, end_percent=0.2)
+
+
+@pytest.mark.parametrize("start, end", [(0.6, 0.2), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 1.0)])
+def test_a_part_that_is_none_is_refused(start, end):
+    with pytest.raises(ValueError, match=f"start_percent is {start} and end_percent {end};"):
+        RecordSettings(start_percent=start, end_percent=end)
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.5, 1.0])
+def test_a_part_may_be_a_moment_and_without_one_all_is_recorded(moment):
+    assert RecordSettings(start_percent=moment, end_percent=moment).blocks.has(BLOCK, 8)
+    assert record_of((LEFT,), (8, 8)).watches(moment)
 
 
 # -- masks --------------------------------------------------------------------------------------------------
@@ -385,6 +468,32 @@ def test_masks_are_scaled_as_asked():
     )
     (second,) = attention_masks(record, 0, (1,), False, SCALES[0], (16, 24))
     assert second.shape == (1, 16, 24) and second.max() == 1
+
+
+def record_of_tokens(tokens, region=LEFT):
+    """One call's attention to each token of an instance, (L, height, width)."""
+    grid = tuple(tokens.shape[1:])
+    record = AttentionRecord((region,), grid, 1, tuple(map(str, range(len(tokens)))))
+    record.seen[BLOCK] = 1
+    record.sums[grid, None] = Sums(tokens.flatten(1)[None, None], torch.zeros(1, 1, 4), torch.ones(1, 1))
+    return record
+
+
+def test_masks_are_smooth_between_cells_and_end_at_the_edge_of_the_place():
+    """Two pixels to a cell: each is three quarters of its own cell and one of the next."""
+    row = torch.tensor([0.8, 0.4, 0.0, 0.0])
+    (mask,) = attention_masks(record_of_tokens(row.expand(1, 4, 4)), 0, (0,), False, SCALES[2], (8, 8))[0]
+    expected = torch.tensor([0.8, 0.7, 0.5, 0.3, 0, 0, 0, 0])
+    assert torch.allclose(mask, expected.expand(8, 8), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_mask_is_never_above_one(scale):
+    """The parts of all tokens, rounded, may add up to a hair more."""
+    tokens = torch.full((3, 2, 2), 1 / 3)
+    tokens[0, 0, 0] += 1e-4
+    masks = attention_masks(record_of_tokens(tokens), 0, (0,), False, scale, (4, 4))
+    assert masks.max() == 1 and masks.min() >= 0
 
 
 @pytest.mark.parametrize("scale", SCALES)

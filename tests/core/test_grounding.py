@@ -227,11 +227,13 @@ def test_each_that_takes_part_has_the_tokens_of_its_own_phrase(refiner):
     assert (whole[0] - whole[1]).abs().max() > 1e-2
 
 
-def test_a_crop_sees_a_region_where_it_was_drawn():
+@pytest.mark.parametrize("area", [(8, 16, 4, 8), (6, 10, 3, 5)], ids=["to the edge", "amid"])
+def test_a_crop_sees_a_region_where_it_was_drawn(area):
     """Pooled places of a crop are the crop of the pooled places."""
+    height, width, y, x = area
     whole = Placement(REGIONS, (16, 24)).bias((0, 1, 2), (16, 24), torch.empty(0)).reshape(3, 16, 24)
-    crop = Placement(REGIONS, (16, 24), area=(8, 16, 4, 8)).bias((0, 1, 2), (8, 16), torch.empty(0))
-    assert torch.equal(crop.reshape(3, 8, 16), whole[:, 4:12, 8:24])
+    crop = Placement(REGIONS, (16, 24), area).bias((0, 1, 2), (height, width), torch.empty(0))
+    assert torch.equal(crop.reshape(3, height, width), whole[:, y : y + height, x : x + width])
 
 
 def test_boxes_of_a_crop_are_fractions_of_it():

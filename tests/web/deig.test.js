@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { register } from "node:module";
 import { test } from "node:test";
 
-import { boxesOf, phrasesOf, stored } from "./page.js";
+import { boxesOf, drawFrame, phrasesOf, stored } from "./page.js";
 
 // The host's own modules, which the pack imports by their place on the server.
 const HOST = `
@@ -141,6 +141,33 @@ test("a run's picture is asked for by its name, never an old one from the browse
   assert.match(address, /^\/api\/view\?filename=a\+b\.png&type=temp&subfolder=&rand=0\.\d+$/);
   made.node.onExecuted({ deig_background: [{ filename: "a b.png", type: "temp", subfolder: "" }] });
   assert.notEqual(Image.last.address, address);
+});
+
+test("a run's picture lies behind the regions once it is there, until a run has none or the node is made anew", () => {
+  let made = makeNode(31);
+  const canvas = made.widget.element.querySelector(".deig-canvas");
+  canvas.box = { left: 0, top: 0, width: 384, height: 256 };
+  const behind = () => {
+    drawFrame();
+    const last = canvas.context.drawn.splice(0);
+    return last.filter((one) => one.what === "drawImage").map((one) => one.at[0]);
+  };
+  const run = (output) => made.node.onExecuted(output);
+  const shown = { deig_background: [{ filename: "a.png", type: "temp", subfolder: "" }] };
+  run(shown);
+  const { image } = Image.last;
+  assert.deepEqual(behind(), [], "it has not come yet");
+  image.onload();
+  assert.deepEqual(behind(), [image]);
+  run({});
+  assert.deepEqual(behind(), []);
+  run(shown);
+  Image.last.image.onload();
+  assert.equal(behind().length, 1);
+  made.node.onRemoved();
+  made = makeNode(31);
+  made.node.onConfigure();
+  assert.deepEqual(behind(), []);
 });
 
 test("a step is told to the graph before and after, also where it fails", () => {

@@ -7,6 +7,7 @@ from deig_pack.deig_core.eligen.attention import attend_by_groups, attend_in_par
 from deig_pack.deig_core.eligen.sight import Sight, text_positions
 from deig_pack.tests.core.eligen.oracle import dense_allowed, dense_attention, dense_bias
 from deig_pack.tests.core.eligen.test_places import NAMES, read_golden
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 PROMPT = 6
 TOLERANCE = 1e-5  # float32, with logits of up to 40
@@ -102,6 +103,26 @@ def test_groups_add_the_masks_of_others(shape):
     assert (out - dense_attention(q, k, v, bias + mask)).abs().max() <= TOLERANCE
 
 
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "with a mask of others"])
+def test_each_token_asks_once_and_all_in_its_own_precision(others):
+    """What an attention of the host's is called with; where there is no prompt nobody asks for it."""
+    case = CASES["strengths"]
+    sight = Sight(case[0], 0, *case[1:])
+    q, k, v = tokens(sight, dtype=torch.half, peaked=1.0)
+    mask = torch.randn(sight.length, sight.length, generator=torch.Generator().manual_seed(0))
+    asked = []
+
+    def attend(q, k, v, bias):
+        asked.append(q.shape[2])
+        assert bias is None or (bias.dtype == q.dtype and bias.shape[-2:] == (q.shape[2], k.shape[2]))
+        return plain_attend(q, k, v, bias)
+
+    out = attend_by_groups(attend, q, k, v, sight, mask if others else None)
+    assert min(asked) > 0 and sum(asked) == sight.length
+    bias = dense_bias(case[0], 0, *case[1:]) + (mask if others else 0)
+    assert (out - dense_attention(q, k, v, bias)).abs().max() <= 5e-3
+
+
 def test_the_comparison_tells_who_is_seen():
     """An entity that another token too many sees, or a wrong strength, lies far outside the tolerance."""
     lengths, places, strengths = CASES["three overlapping, not square"]
@@ -131,6 +152,33 @@ def test_no_log_sum_exp_where_gradients_are_wanted():
     q = torch.randn(1, 2, 5, 8)
     assert telling_attention(q, q, q) is not None
     assert telling_attention(q, q.clone().requires_grad_(), q) is None
+
+
+@pytest.mark.parametrize(
+    "flash, efficient, tells", [(True, True, "flash"), (False, True, "efficient"), (False, False, None)]
+)
+def test_on_an_accelerator_the_first_attention_that_there_is(flash, efficient, tells, monkeypatch):
+    """Without one: torch makes shapes alone, and is told which attention the device has."""
+    monkeypatch.setattr(torch.backends.cuda, "can_use_flash_attention", lambda params: flash)
+    monkeypatch.setattr(torch.backends.cuda, "can_use_efficient_attention", lambda params: efficient)
+    with FakeTensorMode():
+        q, k, v = (torch.empty(1, 2, size, 8, device="cuda", dtype=torch.half) for size in (45, 20, 20))
+        tell = telling_attention(q, k, v)
+        assert (tells in tell.__name__) if tells else tell is None
+        if tells:
+            out, sums = tell(q, k, v)
+            assert (out.shape, sums.shape) == (q.shape, (1, 2, 45)) and sums.dtype == torch.float32
+    assert telling_attention(*torch.empty(3, 1, 2, 45, 8, device="meta")) is None
+
+
+def test_a_token_is_gathered_at_a_time_where_rows_are_wide(monkeypatch):
+    """However large the batch is, at least one is."""
+    monkeypatch.setattr(attention, "GATHERED", 10)
+    case = CASES["strengths"]
+    sight = Sight(case[0], PROMPT, *case[1:])
+    q, k, v = tokens(sight)
+    out = attend_in_parts(telling_attention(q, k, v), q, k, v, sight)
+    assert (out - dense(q, k, v, case)).abs().max() <= TOLERANCE
 
 
 def test_absent_entities_are_refused():

@@ -113,8 +113,9 @@ def test_a_mask_with_one_pixel_or_faint_everywhere_keeps_a_token():
 
 
 def test_grey_has_no_half_tones():
-    values = np.array([[127, 128], [0, 255]]) / 255
-    assert entity_cells([mask_region(values)], (2, 2))[0].tolist() == [[False, True], [False, True]]
+    for grey in (127 / 255, 0.5):
+        values = np.array([[grey, 128 / 255], [0, 1]])
+        assert entity_cells([mask_region(values)], (2, 2))[0].tolist() == [[False, True], [False, True]]
 
 
 def test_tokens_of_odd_latents_and_of_no_entities():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from deig_pack.deig_core.instance_diffusion.adapter import load_instance_diffusion
 from deig_pack.tests.core.instance_diffusion.goldens import seeded_tensor
+from torch import nn
 
 from bench.released_instance_diffusion import PARAMETERS, adapter_shapes
 
@@ -40,6 +41,41 @@ def test_its_weights_are_those_given():
     factors = adapter.scale_u.factors()
     assert [len(one) for one in factors.features] == [1280] * 7 + [640] * 3 + [320] * 2
     assert not any(parameter.requires_grad for parameter in adapter.parameters()) and not adapter.training
+
+
+class Linear(nn.Linear):
+    pass
+
+
+class Conv2d(nn.Conv2d):
+    pass
+
+
+class LayerNorm(nn.LayerNorm):
+    pass
+
+
+class OfHost:
+    """Layers as the host gives them, told apart from torch's own by their class."""
+
+    Linear, Conv2d, LayerNorm = Linear, Conv2d, LayerNorm
+
+
+def test_its_layers_are_the_hosts():
+    """All but those of the ConvNeXt, which is transformers'."""
+    adapter = load_instance_diffusion(empty(SMALL), OfHost)
+    layers = {
+        name: layer
+        for name, layer in adapter.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.LayerNorm) and ".convnext_tiny_backbone." not in name
+    }
+    assert {type(layer) for layer in layers.values()} == {Linear, Conv2d, LayerNorm}
+    assert "position_net.in_conv" in layers and sum(name.startswith("fusers.") for name in layers) == 16 * 9
+
+
+def test_the_file_that_is_not_whole_is_named():
+    with pytest.raises(ValueError, match=r"^here/ours\.pth is not a whole InstanceDiffusion adapter"):
+        load_instance_diffusion({}, path="here/ours.pth")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +120,12 @@ def test_a_convnext_without_its_last_stages_is_refused(stages, told):
     state = {name: tensor for name, tensor in empty(SMALL).items() if not any(part in name for part in lost)}
     with pytest.raises(ValueError, match=told):
         load_instance_diffusion(state)
+
+
+def test_a_convnext_with_a_stage_more_is_refused():
+    name = "position_net.convnext_tiny_backbone.stages.4.0.gamma"
+    with pytest.raises(ValueError, match=rf"{name}.*numbers there end at 3"):
+        load_instance_diffusion(empty(SMALL | {name: (768,)}))
 
 
 def test_a_convnext_of_another_width_is_refused():

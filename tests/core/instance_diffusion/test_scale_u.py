@@ -41,6 +41,23 @@ def test_half_precision_is_rounded_once():
         assert half.dtype == torch.float16 and torch.equal(half, wanted.half())
 
 
+def test_what_was_not_trained_changes_nothing():
+    features, skip = torch.randn(2, 1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    given = ScaleU((3, 3)).factors().scale(features, skip, 0)
+    assert torch.allclose(given[0], features) and torch.allclose(given[1], skip)
+
+
+def test_factors_are_worked_out_in_float32_from_half_precision():
+    """tanh in half precision is off by up to 5e-4."""
+    module = ScaleU((50,)).requires_grad_(False)
+    by_channel, by_frequency = torch.linspace(-2, 2, 50).half(), torch.tensor([0.7]).half()
+    module.load_state_dict({"scaleu_b_0": by_channel, "scaleu_s_0": by_frequency}, assign=True)
+    factors = module.factors()
+    for given, stored in ((factors.features[0], by_channel), (factors.skip[0], by_frequency)):
+        assert given.dtype == torch.float32
+        assert torch.allclose(given.double(), 1 + stored.double().tanh(), atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 1), (2, 2), (3, 8), (64, 64)])
 def test_the_waves_pick_four_frequencies(size):
     height, width = size

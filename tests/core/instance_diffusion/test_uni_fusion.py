@@ -141,6 +141,22 @@ def test_of_more_than_thirty_masks_the_largest_are_seen():
     assert torch.equal(masks_of_slots(masks[:5])[:5], masks[:5]) and not masks_of_slots(masks[:5])[5:].any()
 
 
+@pytest.mark.parametrize("kind", ["boxes", "points", "scribbles", "masks"])
+def test_any_kind_alone_is_enough(kind):
+    alone = {name: name == kind for name in vars(Kinds())}
+    assert vars(Kinds(**alone)) == alone and all(vars(Kinds()).values())
+
+
+def test_kinds_that_are_not_named_are_those_of_the_first_released_configuration(golden, module):
+    (phrases, places, _), _ = case_of(golden, "points")
+    places = Places(**{**vars(places), "masks": None, "scribbles": places.scribbles + 0.5})
+    usual, masks, scribbles = (
+        module(phrases, places, *kinds).objs
+        for kinds in ((), (RELEASED_KINDS["mask"],), (RELEASED_KINDS["scribble"],))
+    )
+    assert torch.equal(usual, masks) and not torch.allclose(usual, scribbles, atol=1e-3)
+
+
 def test_at_least_one_kind_is_used():
     with pytest.raises(ValueError, match="choose boxes"):
         Kinds(boxes=False, points=False, scribbles=False, masks=False)

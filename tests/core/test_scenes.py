@@ -181,3 +181,191 @@ def test_phrases_and_prompts_vary():
     assert 0.2 < len(joined) / len(SCENES) < 0.5
     for scene in SCENES:
         assert all(ground in scene.prompt for ground in scene.ground)
+
+
+# A name and points of the unit square, within and without.
+POINTS = {
+    "circle": (
+        [(0.5, 0.01), (0.99, 0.5), (0.16, 0.16), (0.84, 0.84)],
+        [(0.13, 0.13), (0.87, 0.13), (0.0, 0.4)],
+    ),
+    "square": ([(0.0, 0.0), (1.0, 1.0), (0.3, 0.9)], []),
+    "triangle": (
+        [(0.5, 0.05), (0.02, 0.99), (0.98, 0.99), (0.3, 0.42)],
+        [(0.3, 0.38), (0.7, 0.38), (0.1, 0.5)],
+    ),
+    "ring": ([(0.5, 0.02), (0.02, 0.5), (0.5, 0.24), (0.76, 0.5)], [(0.5, 0.26), (0.5, 0.5), (0.1, 0.1)]),
+    "cross": (
+        [(0.33, 0.01), (0.67, 0.99), (0.01, 0.33), (0.99, 0.67)],
+        [(0.31, 0.31), (0.69, 0.1), (0.1, 0.69)],
+    ),
+    # The tip above, arms at 38 % of the height, feet below at 19 and 81 % of the width; the notches are half as deep.
+    "star": (
+        [(0.5, 0.02), (0.03, 0.385), (0.97, 0.385), (0.2, 0.97), (0.8, 0.97), (0.5, 0.75), (0.37, 0.3)],
+        [(0.4, 0.1), (0.3, 0.3), (0.7, 0.3), (0.5, 0.88), (0.1, 0.6), (0.9, 0.6), (0.02, 0.98)],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_shape_has_its_outline(kind):
+    for points, inside in zip(POINTS[kind], (True, False), strict=True):
+        for x, y in points:
+            assert scenes._inside(kind, np.array([x]), np.array([y]))[0] == inside, (x, y)
+
+
+def test_textures_repeat_every_two_cells():
+    """Stripes lie across; of checks the first is of the main colour; dots fill 0.36 of the area."""
+    main, second = coverage("square", "striped", (0, 0, 1, 1))
+    rows = np.arange(SIZE) % 16 >= 8
+    assert np.array_equal(second, np.broadcast_to(rows[:, None], second.shape)) and np.array_equal(
+        main, 1 - second
+    )
+    _, second = coverage("square", "checked", (0, 0, 1, 1))
+    assert np.array_equal(second, rows[:, None] != rows[None])
+    _, second = coverage("square", "dotted", (0, 0, 1, 1))
+    dot = second[:16, :16]
+    assert np.array_equal(second, np.tile(dot, (8, 8))) and np.array_equal(dot, dot[::-1, ::-1])
+    assert dot.mean() == pytest.approx(np.pi * 0.34**2, rel=0.02) and dot[7:9, 7:9].min() == 1
+    assert coverage("square", "plain", (0, 0, 1, 1))[1].max() == 0
+
+
+def test_colours_and_grounds_are_painted_as_named():
+    shapes = (
+        scenes.Shape("square", "striped", ("red", "blue"), (0, 0, 0.5, 0.5), ""),
+        scenes.Shape("square", "plain", ("yellow",), (0.25, 0.25, 0.75, 0.5), ""),
+    )
+    for split in scenes.SPLITS:
+        grounds = ("teal",) if split == "plain" else ("teal", "beige")
+        picture = draw(scenes.Scene(shapes, grounds, split, ""))
+        for (x, y), colour in {
+            (0, 0): COLOURS["red"],
+            (31, 7): COLOURS["red"],
+            (31, 8): COLOURS["blue"],
+            (0, 63): COLOURS["blue"],
+            (32, 32): COLOURS["yellow"],  # the later one lies in front
+            (95, 63): COLOURS["yellow"],
+            (63, 31): COLOURS["blue"],
+            (0, 64): GROUNDS["beige" if split == "stacked" else "teal"],
+            (63, 127): GROUNDS["beige" if split == "stacked" else "teal"],
+            (64, 0): GROUNDS["beige" if split == "sideways" else "teal"],
+            (96, 63): GROUNDS["beige" if split == "sideways" else "teal"],
+        }.items():
+            assert tuple(picture[y, x]) == colour, (split, x, y)
+
+
+def test_areas_and_what_boxes_share():
+    a, b = (0.0, 0.25, 0.5, 1.0), (0.25, 0.0, 1.0, 0.5)
+    assert scenes.area(a) == 0.375 and scenes.intersection(a, b) == scenes.intersection(b, a) == 0.0625
+    for apart in ((0.5, 0.25, 1.0, 1.0), (0.75, 0.0, 1.0, 1.0), (0.0, 0.0, 0.5, 0.25), (0.75, 0.0, 1.0, 0.1)):
+        assert scenes.intersection(a, apart) == 0
+
+
+def share(of) -> float:
+    return float(np.mean(list(of)))
+
+
+def test_scenes_are_as_often_so_as_training_needs_them():
+    counts = np.array([len(scene.shapes) for scene in SCENES])
+    for count, often in enumerate((0.22, 0.26, 0.22, 0.16, 0.08, 0.06), start=1):
+        assert share(counts == count) == pytest.approx(often, abs=0.05), count
+    assert share(scene.split == "plain" for scene in SCENES) == pytest.approx(0.6, abs=0.06)
+    assert share(scene.split == "sideways" for scene in SCENES) == pytest.approx(0.2, abs=0.05)
+    assert all(len(set(scene.ground)) == 1 + (scene.split != "plain") for scene in SCENES)
+    # Where there are many shapes, textured ones, which are larger, often do not fit.
+    for few, least, most in ((True, 0.5, 0.6), (False, 0.08, 0.25)):
+        some = [shape for scene in SCENES if (len(scene.shapes) <= 4) == few for shape in scene.shapes]
+        assert least < share(shape.texture != "plain" for shape in some) < most, few
+    crowded = [scene for scene in SCENES if len(scene.shapes) >= 4]
+    assert share(any(overlaps(scene)) for scene in crowded) == pytest.approx(0.2, abs=0.08)
+
+
+def test_boxes_are_smaller_where_there_are_many():
+    """A side is stretched by a quarter at most, then rounded to the grid; and the largest boxes do come."""
+    for count, largest in enumerate((0.6, 0.55, 0.5, 0.45, 0.4, 0.36), start=1):
+        boxes = np.array(
+            [shape.box for scene in SCENES if len(scene.shapes) == count for shape in scene.shapes]
+        )
+        sides = boxes[:, 2:] - boxes[:, :2]
+        assert sides.max() <= min(0.6, largest * np.exp(0.25) + 4 / SIZE)
+        assert np.sqrt(sides.prod(1)).max() > largest - 0.06
+        # Large ones are the more frequent.
+        plain = np.array(
+            [s.texture == "plain" for scene in SCENES if len(scene.shapes) == count for s in scene.shapes]
+        )
+        assert np.median(np.sqrt(sides[plain].prod(1))) > (0.15 + largest) / 2 - 0.03
+    stretched = np.array([(s.box[2] - s.box[0]) / (s.box[3] - s.box[1]) for s in ALL_SHAPES])
+    assert share(stretched > 1) == pytest.approx(share(stretched < 1), abs=0.06)
+    assert np.quantile(stretched, 0.95) > 1.3
+
+
+def test_sizes_are_named_now_and_then_and_rightly():
+    sides = {"small": [], "large": [], "": []}
+    for shape in ALL_SHAPES:
+        words = shape.phrase.split()
+        size = next((word for word in ("small", "large") if word in words), "")
+        sides[size].append(max(shape.box[2] - shape.box[0], shape.box[3] - shape.box[1]))
+    assert max(sides["small"]) < 0.33 and min(sides["large"]) > 0.45
+    # A fifth of them, but for the phrases that have no place for it.
+    every = np.concatenate(list(sides.values()))
+    for size, those in (("small", every < 0.33), ("large", every > 0.45)):
+        assert 0.09 < len(sides[size]) / those.sum() < 0.22, size
+    assert not any("a orange" in shape.phrase for shape in ALL_SHAPES)
+    assert any("an orange" in shape.phrase for shape in ALL_SHAPES)
+
+
+def test_a_second_colour_goes_without_saying_where_it_is_the_usual_one():
+    textured = [shape for shape in ALL_SHAPES if shape.texture != "plain"]
+    assert all(len(shape.colours) == 2 and shape.colours[0] != shape.colours[1] for shape in textured)
+    usual = [s for s in textured if s.colours[1] == ("black" if s.colours[0] == "white" else "white")]
+    assert share(shape in usual for shape in textured) == pytest.approx(0.2 + 0.8 / 7, abs=0.06)
+    silent = [shape for shape in textured if shape.colours[1] not in shape.phrase]
+    assert all(shape in usual for shape in silent)
+    assert len(silent) / len(usual) == pytest.approx(0.5, abs=0.1)
+    for texture in TEXTURES[1:]:
+        assert share(shape.texture == texture for shape in textured) == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_prompts_name_the_ground_and_which_of_its_colours_lies_where():
+    for scene in SCENES:
+        first, last = scene.ground[0], scene.ground[-1]
+        words = {
+            "plain": f"a {first} ground",
+            "sideways": f"{first} on the left and {last} on the right",
+            "stacked": f"{first} above and {last} below",
+        }[scene.split]
+        listed = ", ".join([*(shape.phrase for shape in scene.shapes), words])
+        assert scene.prompt in (listed, words, f"shapes{' on' if scene.split == 'plain' else ','} {words}")
+    first_words = [scene.prompt.startswith("shapes") for scene in SCENES]
+    assert share(first_words) == pytest.approx(0.35, abs=0.06)
+
+
+def test_scenes_named_by_their_seeds_are_those_that_were_measured():
+    """Figures, judges' answers and the model card's numbers name scenes by seed."""
+    assert [deal(seed).prompt for seed in (0, 1, 7)] == [
+        "shapes, beige on the left and teal on the right",
+        "shapes, beige on the left and grey on the right",
+        "shapes on a grey ground",
+    ]
+    assert [shape.phrase for shape in deal(3, count=2, kept_out=True).shapes] == [
+        "a large checked cross, red and white",
+        "a large striped cross, red and orange",
+    ]
+    assert np.array_equal(
+        np.array([shape.box for shape in deal(4, count=3).shapes]) * SIZE,
+        [[24, 64, 88, 128], [24, 32, 56, 64], [88, 88, 120, 120]],
+    )
+
+
+@pytest.mark.parametrize("edge", ["left", "right"])
+def test_a_shape_at_an_edge_is_moved_inwards(edge):
+    box = (0.0, 0.0, 0.25, 0.25) if edge == "left" else (0.75, 0.75, 1.0, 1.0)
+    shape = scenes.Shape("square", "plain", ("red",), box, "a red square")
+    scene = scenes.Scene((shape,), ("teal",), "plain", "")
+    moves = set()
+    for seed in range(40):
+        found = np.array(scenes.off_grid(scene, seed).shapes[0].box) * SIZE - np.array(box) * SIZE
+        moves.add(tuple(found[:2]))
+    sign = 1 if edge == "left" else -1
+    assert {right for right, _ in moves} == {down for _, down in moves} == {sign * n for n in (1, 2, 3, 4)}
+    assert len(moves) > 8  # right and down by themselves

@@ -1,22 +1,34 @@
 """The small model: what is stored computes what was trained, and the pack's loaders read it."""
 
+import inspect
 import os
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
+from transformers import AutoTokenizer
 
-from small_model import autoencoder, keep, text
+from small_model import autoencoder, keep, place, text
 from small_model import export as exporting
 from small_model.curve import _running_mean, _ticks, draw_curve
 from small_model.device import CPU, STORED, half_precision, pick_device
 from small_model.export import CURVE, MOST_BYTES, adapter_state, checkpoint_state, export
-from small_model.model import SmallDEIG, extract, noise_schedule, sample, sampling_times, words_of
+from small_model.model import (
+    SmallDEIG,
+    extract,
+    ground,
+    noise_schedule,
+    sample,
+    sampling_times,
+    times_of_phrases,
+    words_of,
+)
 from small_model.place import ADAPTER, CHECKPOINT, SMALL, TEXT_FOLDER, WEIGHTS, place_weights
-from small_model.scenes import deal, draw
+from small_model.scenes import Scene, Shape, deal, draw
 from small_model.sheet import draw_sheet
 from small_model.stored import StoredDEIG
 from small_model.unet import UNet
@@ -313,3 +325,221 @@ def test_a_sheet_has_its_pictures_in_rows_and_columns():
     inked = [words[34 + 116 + 20 * line : 34 + 116 + 20 * line + 20].any() for line in range(5)]
     assert words[34:54].any() and not words[54:134].any()
     assert inked[:4] == [True] * 4 and words[:, -16:].sum() == 0  # wrapped, and not beyond the sheet
+
+
+def test_a_text_that_is_too_long_is_cut_and_leaves_others_as_they_are(trained, stored):
+    phrases = ["a red circle, " * 60, "a star"]
+    with torch.no_grad():
+        padded = text.encode(trained.text, trained.tokenizer, phrases)
+        whole = text.encode_whole(trained.text, trained.tokenizer, phrases)
+    assert (
+        padded.features.shape[:2] == padded.words.shape == whole.shape[:2] == (2, 128) and padded.times == 1
+    )
+    assert padded.words[0].all() and padded.words[1].sum() == len(trained.tokenizer("a star")["input_ids"])
+    assert relative(stored.text.encode(phrases)[1:], whole[1:]) < 1e-4
+
+
+def test_transformers_reads_the_vocabulary_by_itself(vocabulary):
+    tokenizer = AutoTokenizer.from_pretrained(vocabulary)
+    assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.unk_token) == ("<pad>", "</s>", "<unk>")
+    assert tokenizer.convert_tokens_to_ids(["<pad>", "</s>", "<unk>"]) == [0, 1, 2]
+    assert tokenizer.model_max_length == 128 and len(tokenizer) == text.VOCABULARY
+    ids = tokenizer("A  Red circle, zq")["input_ids"]
+    assert ids[-1] == 1 and 2 not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "a red circle, zq"
+    assert ids[1:3] != tokenizer("blue star")["input_ids"][1:3]
+    first, second = (tokenizer(phrase)["input_ids"] for phrase in ("red circle", "star"))
+    assert tokenizer("red circle", "star")["input_ids"] == first + second
+    assert len(first) == 3  # a word that is known is one token
+    assert 2 in tokenizer("7")["input_ids"]
+    assert text.read_pieces(vocabulary)[:3] == ["<pad>", "</s>", "<unk>"]
+
+
+def test_the_noise_schedule_is_linear_in_its_roots():
+    left, alphas = 1.0, noise_schedule()
+    for step in range(1000):
+        left *= 1 - (0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * step / 999) ** 2
+        assert alphas[step].item() == pytest.approx(left, rel=1e-5)
+
+
+def test_a_scene_is_told_its_instances_where_they_lie(trained):
+    shapes = [
+        Shape("square", "plain", ("red",), (0.25, 0.25, 0.5, 0.75), "a red square"),
+        Shape("circle", "plain", ("blue",), (0.5, 0.0, 1.0, 0.125), "a blue circle"),
+        Shape("star", "plain", ("white",), (0.0, 0.5, 0.25, 1.0), "a white star"),
+    ]
+    scenes = [Scene(tuple(of), ("teal",), "plain", "") for of in (shapes[:2], shapes, shapes[2:])]
+    words = words_of(scenes, [True, False, True], ["one", "", "three"])
+    assert (words.counts, words.prompts) == ((2, 0, 1), ("one", "", "three"))
+    assert words.phrases == ("a red square", "a blue circle", "a white star") and words.shapes == tuple(
+        shapes
+    )
+    assert words.boxes.tolist() == [list(shape.box) for shape in shapes]
+    expected = torch.zeros(3, 8, 8)
+    expected[0, 2:6, 2:4] = expected[1, 0, 4:] = expected[2, 4:, :2] = 1
+    assert torch.equal(words.places.float(), expected.flatten(1))
+    assert times_of_phrases(torch.tensor([900, 500, 20]), words).tolist() == [900, 900, 20]
+    torch.manual_seed(0)
+    tokens = torch.randn(3, 8, 256)
+    (group,) = ground(trained.adapter, tokens, words)
+    placed = trained.adapter.position_net(tokens, words.boxes)
+    assert group.rows == 3 and group.objs.shape[:2] == (3, 2) and group.bias.shape == (3, 2, 64)
+    for row, slot, which in ((0, 0, 0), (0, 1, 1), (2, 0, 2)):
+        assert torch.equal(group.objs[row, slot], placed[which])
+        assert torch.equal(group.bias[row, slot] == 0, expected[which].flatten() == 1)
+    assert (group.bias.isneginf() | (group.bias == 0)).all()
+    for row, slot in ((1, 0), (1, 1), (2, 1)):  # there is none
+        assert group.bias[row, slot].isneginf().all()
+    nobody = words_of(scenes, [False] * 3, [""] * 3)
+    assert ground(trained.adapter, None, nobody)[0][:3] == (3, None, None)
+    assert times_of_phrases(torch.tensor([1, 2, 3]), nobody).tolist() == []
+
+
+@pytest.mark.parametrize("guidance, free", [(3.0, 2), (1, 0)])
+def test_samples_are_guided_away_from_what_nobody_is_told(guidance, free):
+    """Told and untold a model answers shares of what it sees: so DDIM multiplies the noise by a number."""
+    calls = []
+
+    def model(noisy, timesteps, words):
+        calls.append((timesteps.tolist(), words.counts, words.prompts))
+        return noisy * (0.5 if words.phrases else 0.2)
+
+    found = sample(model, SCENES[:2], seed=4, steps=2, guidance=guidance, half=False)
+    answer, factor, alphas = 0.2 + guidance * (0.5 - 0.2), 1.0, noise_schedule().double()
+    for now, then in ((alphas[999], alphas[500]), (alphas[500], torch.tensor(1.0))):
+        picture = (1 - (1 - now).sqrt() * answer) / now.sqrt()
+        factor *= then.sqrt() * picture + (1 - then).sqrt() * answer
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(found, noise * float(factor), rtol=1e-4, atol=1e-4)
+    told = ((2, 1), tuple(scene.prompt for scene in SCENES[:2]))
+    assert [call for call in calls if call[1] != (0, 0)] == [([999] * 2, *told), ([500] * 2, *told)]
+    assert sum(call[1:] == ((0, 0), ("", "")) for call in calls) == free
+
+
+def test_a_model_begins_calm_with_open_gates(vocabulary):
+    model = SmallDEIG(text.load_tokenizer(vocabulary), seed=3)
+    state = dict(model.named_parameters())
+    gates = [parameter.item() for name, parameter in state.items() if "alpha_" in name]
+    assert len(gates) == 8 and set(gates) == {1.0}
+    calm = 0
+    for name, parameter in state.items():
+        if name.startswith("unet.") and name.endswith(".weight") and parameter.ndim == 4:
+            branch = "out_layers.3" in name or "proj_out" in name
+            bound = (0.2 if branch else 1.0) / parameter[0].numel() ** 0.5
+            if name == "unet.out.2.weight":
+                bound = 0.0
+            assert parameter.abs().max().item() == pytest.approx(bound, rel=0.02), name
+            calm += branch
+    assert calm == 8 + 4
+    again, other = (SmallDEIG(model.tokenizer, seed=seed).state_dict() for seed in (3, 4))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+    for part in (
+        "text.",
+        "unet.",
+        "adapter.IDE.",
+        "adapter.position_net.",
+        "phrase_reader.",
+        "ground_reader.",
+    ):
+        assert any(
+            name.startswith(part) and not torch.equal(other[name], tensor) for name, tensor in again.items()
+        )
+
+
+def test_without_deig_the_prompt_alone_is_painted(stored):
+    scene, options = SCENES[0], {"steps": 1, "guidance": 1}
+    other = replace(scene, shapes=SCENES[2].shapes)
+    bare, same = (stored.paint([one], 3, with_deig=False, **options) for one in (scene, other))
+    assert bare.shape == (1, 128, 128, 3) and bare.dtype == np.uint8 and np.array_equal(bare, same)
+    painted = stored.paint([scene], 3, **options)
+    assert not np.array_equal(painted, bare)
+    latents = sample(stored, [scene], seed=3, half=False, **options)
+    assert np.array_equal(painted, stored.decode(latents))
+
+
+def test_painting_takes_its_seed_steps_and_guidance(stored, monkeypatch):
+    heard = {}
+
+    def note(*arguments, **named):
+        heard.update(inspect.signature(sample).bind(*arguments, **named).arguments)
+        return torch.zeros(1, 4, 16, 16)
+
+    monkeypatch.setattr("small_model.stored.sample", note)
+    stored.paint(SCENES[:1], seed=5, steps=7, guidance=2.5)
+    expected = {"scenes": SCENES[:1], "seed": 5, "steps": 7, "guidance": 2.5, "half": False}
+    assert heard == {"model": stored} | expected
+
+
+def test_pictures_become_numbers_and_come_back():
+    pictures = torch.arange(256, dtype=torch.uint8).reshape(1, 8, 32, 1).repeat(2, 1, 1, 3)
+    pictures[..., 1] = 7
+    numbers = autoencoder.to_tensor(pictures)
+    assert numbers.shape == (2, 3, 8, 32) and (numbers.min(), numbers.max()) == (0, 1)
+    assert torch.equal(numbers[0, 1], torch.full((8, 32), 7 / 255))
+    assert np.array_equal(autoencoder.to_uint8(numbers), pictures.numpy())
+    assert autoencoder.to_uint8(
+        torch.tensor([-1.0, 0.499 / 255, 0.501 / 255, 2]).reshape(4, 1, 1, 1)
+    ).tolist() == [[[[value]]] for value in (0, 0, 1, 255)]
+    latents = torch.tensor([0.03, 3, 300])
+    assert autoencoder.Clamp()(latents).tolist() == pytest.approx([0.03, 3 * np.tanh(1), 3], abs=1e-5)
+
+
+def test_an_untrained_autoencoder_is_alive_and_paints_within_bounds():
+    torch.manual_seed(0)
+    model = autoencoder.Autoencoder()
+    with torch.no_grad():
+        latents = model.encode(torch.rand(2, 3, 64, 48))
+        painted = model.decode(30 * torch.randn(2, 4, 8, 6))
+    assert latents.shape == (2, 4, 8, 6) and 0.1 < latents.std() < 10
+    assert painted.shape == (2, 3, 64, 48) and painted.min() == 0 and 0.5 < painted.max() <= 1
+
+
+@pytest.mark.parametrize("named", [None, "", "elsewhere"])
+def test_other_weights_can_be_named(named, monkeypatch):
+    monkeypatch.delenv("DEIG_WEIGHTS", raising=False)
+    if named is not None:
+        monkeypatch.setenv("DEIG_WEIGHTS", named)
+    file = Path(place.__file__)
+    assert runpy.run_path(str(file))["WEIGHTS"] == (Path(named) if named else file.parent / "weights")
+
+
+def test_the_curve_says_what_is_seen_in_it(tmp_path, monkeypatch):
+    """Axes in round numbers, the error's logarithmic; extremes of single steps are left at the frame's edge."""
+    texts, write = {}, ImageDraw.ImageDraw.text
+
+    def note(self, xy, words, **options):
+        texts[words] = xy
+        write(self, xy, words, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", note)
+    steps = np.arange(1, 2002)
+    errors = np.where(steps % 2, 0.05, 0.5)
+    errors[1000] = 5.0
+    draw_curve([(int(s), s * 3.6, float(e)) for s, e in zip(steps, errors, strict=True)], tmp_path / "a.png")
+    assert any("2001 steps in 2.0 h" in words for words in texts) and "step" in texts and "one step" in texts
+    assert any("1/50 of the run" in words for words in texts)
+    for words, step in {"500": 500, "1000": 1000, "2000": 2000}.items():
+        assert texts[words][0] == pytest.approx(90 + (step - 1) / 2000 * 880)
+    low, high = np.log10(0.05 * 0.9), np.log10(0.5 * 1.1)
+    height = {
+        words: 490 - (np.log10(float(words)) - low) / (high - low) * 430 for words in ("0.05", "0.1", "0.5")
+    }
+    assert {words: texts[words][1] for words in height} == pytest.approx(height)
+    assert not {"0.03", "0.7", "1"} & texts.keys()
+    picture = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    assert picture.shape == (560, 1000, 3)
+
+    def rows(colour, columns):
+        alike = (np.abs(picture[:, columns] - colour).sum(-1) < 30).any(1)
+        return np.flatnonzero(alike & (np.arange(560) > 130))  # below the legend
+
+    dots = rows((185, 207, 232), slice(100, 700))
+    assert dots.max() == pytest.approx(height["0.05"], abs=3)
+    top = (np.abs(picture[60:63, 300:700] - (185, 207, 232)).sum(-1) < 30).any(0)
+    assert 300 + np.flatnonzero(top).mean() == pytest.approx(90 + 440, abs=2)
+    mean = 490 - (np.log10(0.275) - low) / (high - low) * 430
+    line = rows((31, 78, 156), slice(100, 500))
+    assert line.min() == pytest.approx(mean, abs=5) and line.max() == pytest.approx(mean, abs=5)
+    at_500 = round(90 + 499 / 2000 * 880)
+    grid = picture[60:490, at_500 - 2 : at_500 + 3]
+    assert (np.abs(grid - 224).sum(-1) < 10).mean(0).max() > 0.5

@@ -103,6 +103,34 @@ def test_environment_without_its_interpreter_is_made_anew(run):
     assert run.environment("a test", ["numpy"], make_python).exists()
 
 
+def test_making_an_environment_is_said_and_that_it_is_there_is_not(run, capsys):
+    python = run.environment("a test", ["numpy"], make_python)
+    said = capsys.readouterr().out
+    assert "for a test in" in said and str(python.parent.parent) in said
+    run.environment("a test", ["numpy"], make_python)
+    assert capsys.readouterr().out == ""
+
+
+def test_who_waits_for_another_run_is_told_and_goes_on_when_it_is_done(run, tmp_path, capsys):
+    entered, path = threading.Event(), tmp_path / "a.lock"
+
+    def second():
+        with run.locked(path):
+            entered.set()
+
+    thread = threading.Thread(target=second)
+    with run.locked(path):
+        assert capsys.readouterr().out == ""
+        thread.start()
+        said, ends = "", time.monotonic() + 30
+        while "waiting" not in said and time.monotonic() < ends:
+            said += capsys.readouterr().out
+            time.sleep(0.01)
+        assert "Another run is making the same environment" in said and not entered.is_set()
+    thread.join(30)
+    assert entered.is_set()
+
+
 def test_two_runs_make_one_environment(run):
     made = []
 
@@ -445,6 +473,14 @@ def test_ruffs_two_checks_count_as_tests(run, monkeypatch, failing, failed):
     assert (outcome.passed, outcome.failed, outcome.broke) == (2 - failed, failed, False)
 
 
+def test_sources_are_checked_and_left_as_they_are(run, monkeypatch):
+    commands = []
+    monkeypatch.setattr(run, "run_child", lambda command: commands.append(command) or 0)
+    run.check_sources(Path("python"))
+    assert [command[:3] for command in commands] == [["python", "-m", "ruff"]] * 2
+    assert [command[3:] for command in commands] == [["check", "."], ["format", "--check", "."]]
+
+
 @pytest.mark.parametrize(
     "versions, arguments, calls",
     [
@@ -511,6 +547,22 @@ def test_without_a_host_the_last_lines_say_so(run, monkeypatch, capsys):
     assert code == 0
     assert lines[-1] == "7 passed, 0 failed, 3 skipped"
     assert "SKIPPED" in lines[-3] and "COMFYUI_PATH" in lines[-2]
+
+
+def test_every_run_has_a_line_in_the_summary(run, monkeypatch, capsys):
+    make_host(run.Path.home() / "comfy" / "ComfyUI")
+    outcomes = [run.Outcome("core", passed=5), run.Outcome("more", failed=2, skipped=1)]
+    _, lines = run_test_command(run, monkeypatch, capsys, outcomes)
+    assert lines[lines.index("Summary") + 1 :] == [
+        *map(str, outcomes), "5 passed, 2 failed, 1 skipped",
+    ]  # fmt: skip
+
+
+def test_without_a_host_there_is_nothing_to_try_in_a_browser(run, monkeypatch, capsys):
+    tried = []
+    monkeypatch.setattr(run, "run_tests", lambda hosts, arguments: iter([run.Outcome("core", passed=1)]))
+    monkeypatch.setattr(run, "run_browser_tests", lambda *call: tried.append(call) or [])
+    assert run.test(run.parse_arguments(["test", "--browser"])) == 0 and not tried
 
 
 @pytest.mark.parametrize("bad", [{"failed": 1}, {"broke": True}])
@@ -636,6 +688,17 @@ def test_the_command_ends_in_words(run, monkeypatch, capsys, raised, code, said)
     assert capsys.readouterr().out == said
 
 
+@pytest.mark.parametrize("command", ["demo", "ui", "bench"])
+def test_the_host_that_is_used_is_said(run, monkeypatch, capsys, command):
+    host = make_host(run.Path.home() / "comfy" / "ComfyUI")
+    (host / "requirements.txt").touch()
+    monkeypatch.setattr(run, "environment", lambda purpose, needs, make: Path("python"))
+    monkeypatch.setattr(run, "run_child", lambda command: 0)
+    options = run.parse_arguments([command])
+    options.run(options)
+    assert f"Using ComfyUI 1.2.3 in {host}\n" in capsys.readouterr().out
+
+
 def test_the_demo_paints_in_the_first_host(run, monkeypatch):
     host = make_host(run.Path.home() / "comfy" / "ComfyUI")
     (host / "requirements.txt").touch()
@@ -668,6 +731,13 @@ def test_unknown_arguments_are_refused(run, capsys, command):
     with pytest.raises(SystemExit):
         run.parse_arguments([command, "--size", "512"])
     assert "--size" in capsys.readouterr().err
+
+
+def test_a_port_is_a_number(run, capsys):
+    with pytest.raises(SystemExit):
+        run.parse_arguments(["ui", "--port", "many"])
+    assert "--port" in capsys.readouterr().err
+    assert run.parse_arguments(["ui", "--port", "8288"]).port == 8288
 
 
 def run_ui(run, monkeypatch, *arguments: str) -> list[str]:
@@ -752,6 +822,45 @@ def test_a_signal_that_ends_us_is_in_the_exit_code(name):
     code = f"{PARENT.rsplit(chr(10), 2)[0]}; import signal; signal.raise_signal(signal.{name})"
     ended = subprocess.run([sys.executable, "-c", code, str(RUN)], capture_output=True)
     assert ended.returncode == 128 + getattr(signal, name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_is_heard_where_it_was_ignored_before(tmp_path):
+    """As a shell starts what it runs in the background."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(RUN), CHILD, str(tmp_path)],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        while not (tmp_path / "began").exists():
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.send_signal(signal.SIGINT)
+        assert parent.wait(timeout=20) != 0
+        assert (tmp_path / "cleaned").exists()
+    finally:
+        if parent.poll() is None:
+            parent.send_signal(signal.SIGTERM)
+            parent.wait(timeout=60)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize(
+    "what, code", [("signal.raise_signal(signal.SIGTERM)", 128 + signal.SIGTERM), ("7", 7), ("0", 0)]
+)
+def test_a_command_ends_with_the_code_of_what_it_did(what, code):
+    lines = f"{PARENT.rsplit(chr(10), 3)[0]}\nimport signal\nrun.demo = lambda options: {what}"
+    end = "sys.argv[1:] = ['demo']\nsys.exit(run.main())"
+    ended = subprocess.run([sys.executable, "-c", f"{lines}\n{end}", str(RUN)], capture_output=True)
+    assert ended.returncode == code, ended.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX process groups")
+def test_a_child_does_not_get_the_keyboards_ctrl_c_itself(run, tmp_path):
+    """A terminal sends it to a whole group of processes; the child gets it from us, once."""
+    code = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpgid(0)))"
+    assert run.run_child([sys.executable, "-c", code, str(tmp_path / "group")]) == 0
+    assert int((tmp_path / "group").read_text()) != os.getpgid(0)
 
 
 def test_a_child_runs_in_the_repository_with_what_it_is_told(run, monkeypatch, tmp_path):

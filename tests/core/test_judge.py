@@ -206,3 +206,59 @@ def test_drawn_grounds_are_judged_right():
 def test_pictures_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"\(64, 64, 3\); judged are pictures of \(128, 128, 3\)"):
         judge(np.zeros((64, 64, 3), dtype=np.uint8), SCENE)
+
+
+def repainted(rows: int, colour: tuple[int, int, int]):
+    """The verdict on the red square, 51 pixels a side, with so many rows of it in another colour."""
+    x0, y0, x1, y1 = pixel_box(RED.box)
+    assert (x1 - x0, y1 - y0) == (51, 51)
+    picture = draw(SCENE)
+    picture[y0 : y0 + rows, x0:x1] = colour
+    return judge(picture, SCENE).shapes[0]
+
+
+@pytest.mark.parametrize("rows, right", [(15, True), (16, False)])
+def test_seven_tenths_in_its_colour_are_a_plain_shape_of_that_colour(rows, right):
+    assert repainted(rows, COLOURS["purple"]).is_colour == right  # 36 of 51 are 0.706, 35 are 0.686
+
+
+@pytest.mark.parametrize("rows, there", [(30, True), (31, False)])
+def test_what_is_ground_for_more_than_six_tenths_is_not_there(rows, there):
+    verdict = repainted(rows, GROUNDS["grey"])  # 21 of 51 are 0.412, 20 are 0.392
+    assert (verdict.kind is not None) == there and (verdict.colours != ()) == there
+
+
+@pytest.mark.parametrize("share, right", [(0.13, True), (0.11, False)])
+def test_a_second_colour_counts_from_an_eighth_on(share, right):
+    scene = with_shape(0, texture="checked", colours=("red", "white"))
+    x0, y0, x1, y1 = pixel_box(RED.box)
+    picture = draw(scene)
+    inside = picture[y0:y1, x0:x1]
+    white = np.argwhere((inside == COLOURS["white"]).all(-1))
+    for row, column in white[round(share * 51**2) :]:
+        inside[row, column] = COLOURS["red"]
+    assert judge(picture, scene).shapes[0].is_colour == right
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_two_pixels_around_a_box_are_its_rim_and_the_third_is_outside(side):
+    x0, y0, x1, y1 = pixel_box(RED.box)
+    for beyond, leaks in ((2, False), (3, True)):
+        picture = draw(SCENE)
+        picture[
+            (np.s_[y0:y1, x0 - beyond], np.s_[y0:y1, x1 - 1 + beyond],
+             np.s_[y0 - beyond, x0:x1], np.s_[y1 - 1 + beyond, x0:x1])[side]
+        ] = COLOURS["purple"]  # fmt: skip
+        assert (judge(picture, SCENE).outside > 0) == leaks
+
+
+@pytest.mark.parametrize(
+    "down, wide, height",
+    [(10, 1, 51), (10, 2, 51 + 10), (26, 2, 51 + 26), (27, 2, 51)],
+    ids=["a stray pixel", "near", "half a side away", "further away"],
+)
+def test_paint_is_a_shapes_up_to_half_its_side_away_but_for_stray_pixels(down, wide, height):
+    x0, _, _, y1 = pixel_box(RED.box)
+    picture = draw(SCENE)
+    picture[y1 - 1 + down, x0 + 10 : x0 + 10 + wide] = COLOURS["red"]
+    assert judge(picture, SCENE).shapes[0].iou == pytest.approx(51 / height, abs=1e-6)

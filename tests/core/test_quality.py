@@ -9,6 +9,8 @@ import torch
 from deig_pack.deig_core.regions.raster import cell_places
 from deig_pack.deig_core.regions.region import Mask, Region
 
+from bench.papers import protocol, shapes
+from bench.quality import run as quality
 from bench.quality.figures import (
     ALL,
     FULL,
@@ -198,6 +200,41 @@ def test_everything_is_written_down(painted, tmp_path):
     assert {bar["ruling"] for bar in record["bars"]} == {"met"} and len(record["bars"]) == 7
     assert (folder / "sheet.png").is_file()
     assert "| yes |" in text and "| no  |" not in text
+
+
+def test_the_command_paints_what_it_is_told_and_says_with_what(painted, tmp_path, monkeypatch, capsys):
+    host, out, asked = tmp_path / "host", tmp_path / "out", []
+    host.mkdir()
+    (host / "comfyui_version.py").write_text('__version__ = "0.33.0"\n')
+
+    def paint_all(*how):
+        asked.append(how)
+        return painted
+
+    monkeypatch.setattr(quality, "paint_all", paint_all)
+    sizes = ["--layouts", "30", "--tried", "8", "--kept-out", "8"]
+    more = ["--steps", "9", "--guidance", "2.5", "--workers", "3", "--weights", "mine"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run", "--host", "host", "--out", "out", *sizes, *more])
+    quality.main()
+    assert asked == [(JOBS, host, tmp_path / "mine", quality.Sampling(9, 2.5), 3)]
+    record = json.loads((out / "quality.json").read_text())
+    assert record["host"] == "ComfyUI 0.33.0" and record["first_seed"] == 1_000_000
+    assert (record["sampling"]["steps"], record["sampling"]["guidance"]) == (9, 2.5)
+    said = capsys.readouterr().out
+    assert (out / "quality.md").read_text() in said and f"{len(JOBS)} pictures in" in said
+
+
+def test_by_default_it_paints_the_layouts_that_the_file_of_shapes_has(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["run", "--host", "there", "--out", "here"])
+    options = quality.parse_arguments()
+    assert (options.layouts, options.kept_out) == (shapes.LAYOUTS, shapes.KEPT_OUT)
+    assert options.first_seed == json.loads(shapes.write_shapes(1, 0))["results"][0]["seed"]
+    # And as shapes are painted there.
+    sampling = protocol.SHAPES.sampling
+    assert (options.steps, options.guidance) == (sampling.steps, sampling.guidance)
+    monkeypatch.setattr("sys.argv", ["run", "--host", "there", "--out", "here", "--first-seed", "5"])
+    assert quality.parse_arguments().first_seed == 5
 
 
 def test_the_hosts_version_is_read(tmp_path):

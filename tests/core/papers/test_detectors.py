@@ -9,7 +9,7 @@ import transformers
 from PIL import Image
 
 from bench.papers.answerers import LocalAnswerer, answerer_of
-from bench.papers.detectors import Clip, GroundingDino, Sam, caption_of
+from bench.papers.detectors import Clip, GroundingDino, Sam, best_device, caption_of, load
 from bench.papers.protocol import BOX_THRESHOLD
 from bench.papers.trouble import Trouble
 
@@ -221,6 +221,26 @@ def test_a_judge_in_this_process_is_shown_the_picture_and_asked(tmp_path):
 def test_a_model_that_is_not_there_is_told(tmp_path, kind, monkeypatch):
     with pytest.raises(Trouble, match="cannot be loaded: .*Give a folder"):
         kind(str(tmp_path / "nowhere"), CPU)
+
+
+@pytest.mark.parametrize("has_accelerator, device", [(True, "cuda"), (False, "cpu")])
+def test_models_judge_on_the_accelerator_where_there_is_one(has_accelerator, device, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_accelerator)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    assert best_device().type == device
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [(OSError("no such folder\nand more"), ".?no such folder.? Give"), (KeyError(), r"KeyError\(\) Give")],
+)
+def test_of_what_cannot_be_loaded_the_first_line_is_told(error, words):
+    def fails(name):
+        raise error
+
+    with pytest.raises(Trouble, match=f"The detector 'mine' cannot be loaded: {words} a folder"):
+        load("detector", "mine", str, fails)
+    assert load("detector", "mine", str.upper, str.title) == ["MINE", "Mine"]
 
 
 def test_a_judge_without_an_address_is_a_model(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from bench.papers import run
-from bench.papers.answers import Answered, answered, judge_folder, painted_words
+from bench.papers.answers import Answered, Answers, answered, judge_folder, judges_of, painted_words
 from bench.papers.entries import DEIG, MIG, Entry, Instance, bench_of
 from bench.papers.figures import ALL, Judged, figures_of
 from bench.papers.judges import DeigJudge, Verdict
@@ -528,6 +528,70 @@ def test_deig_bench_wants_a_judge(tmp_path):
     folder.begin(bench_of(json.dumps([entry]).encode()), "mine")
     with pytest.raises(Trouble, match="--judge"):
         scored("--score", str(folder.path))
+
+
+class Model:
+    """Stands for a model that would be loaded by its name."""
+
+    def __init__(self, *named):
+        self.name = " of ".join(filter(None, named))
+
+
+@pytest.mark.parametrize(
+    "kind, is_of_shapes, more, wanted",
+    [
+        (DEIG, True, [], ExactJudge(0.3)),
+        (DEIG, True, ["--judge", "there"], "detector dino, answers by there"),
+        (DEIG, False, ["--judge", "there", "--judge-model", "m"], "detector dino, answers by there of m"),
+        (DEIG, False, ["--judge", "there", "--any-case"], "detector dino, answers by there"),
+        (MIG, False, [], "detector dino, masks by sam"),
+        (MIG, False, ["--judge", "there"], "detector dino, masks by sam"),
+    ],
+)
+def test_a_benchmark_is_judged_by_the_models_that_are_named(kind, is_of_shapes, more, wanted, monkeypatch):
+    for name in ("GroundingDino", "Sam"):
+        monkeypatch.setattr(run.detectors, name, Model)
+    monkeypatch.setattr(run, "answerer_of", Model)
+    named = ["--detector", "dino", "--segmenter", "sam", "--iou-threshold", "0.3", *more]
+    bench = BENCH if is_of_shapes else replace(BENCH, kind=kind, entries=(entry_of("1"),))
+    judge = run.judge_of(run.parse_arguments(["--score", *named]), bench)
+    if isinstance(wanted, str):
+        case = ", answers in any case" if "--any-case" in more else ""
+        assert judge.name == f"{wanted}, in place from an IoU of 0.3{case}"
+        assert isinstance(judge, DeigJudge) == (kind == DEIG) and judge.threshold == 0.3
+    else:
+        assert judge == wanted
+
+
+def test_scores_say_which_clip_took_them_and_a_folder_may_be_scored_twice(tmp_path, monkeypatch, capsys):
+    class Clip(Brightness):
+        def __init__(self, name):
+            self.name = name
+
+    bench, folder = bench_of(write_shapes(layouts=1, kept_out=0)), Folder(tmp_path)
+    folder.begin(bench, "shapes")
+    (task,) = plan(bench.entries, [BARE], [0], SHAPES.sampling)
+    file = io.BytesIO()
+    Image.fromarray(painted(BARE, task.entry)).save(file, "PNG")
+    folder.add(task.key, file.getvalue(), task.made_with())
+    monkeypatch.setattr(run.detectors, "Clip", Clip)
+    for more, told in (
+        (["--clip"], f"CLIP score: {run.detectors.CLIP}."), (["--clip", "mine"], "CLIP score: mine."), ([], None),
+    ):  # fmt: skip
+        scored("--score", str(folder.path), *more)
+        said = capsys.readouterr().out
+        assert told in said if told else "CLIP score" not in said
+
+
+def test_who_began_to_judge_and_was_torn_off_at_once_has_judged_nothing(tmp_path):
+    folder = Folder(tmp_path)
+    Answers(folder, "somebody").add({"picture": "a", "sha256": "b"})
+    assert judges_of(tmp_path) == ["somebody"]
+    (path,) = tmp_path.glob("answers-*.jsonl")
+    path.write_bytes(path.read_bytes()[:-5])
+    assert judges_of(tmp_path) == []
+    path.write_bytes(b"")
+    assert judges_of(tmp_path) == []
 
 
 def test_painters_are_called_by_what_tells_them_apart():

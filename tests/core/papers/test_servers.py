@@ -2,10 +2,12 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from bench.papers import servers
 from bench.papers.entries import bench_of
 from bench.papers.graph import PICTURE
 from bench.papers.paint import PACK, pack_version, painted_by
@@ -152,6 +154,41 @@ def test_every_folder_of_models_is_told_by_its_name(tmp_path):
     assert told == {"papers": {"base_path": str(models), "vae": "vae", "checkpoints": "checkpoints"}}
     with pytest.raises(Trouble, match="no folder of models .*nowhere. Name one with --models"):
         _write_model_paths(tmp_path, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "asked, has_accelerator, on_cpu", [(False, True, False), (True, True, True), (False, False, True)]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_server_of_ones_own_has_the_pack_and_models_and_goes_with_its_folder(
+    named, asked, has_accelerator, on_cpu, tmp_path, monkeypatch
+):
+    models, started = tmp_path / "models", []
+    models.mkdir()
+
+    class Started:
+        def __init__(self, host, base, extra_args, cpu):
+            started.append((host, base, cpu, extra_args))
+
+        def __enter__(self):
+            return "a server"
+
+        def __exit__(self, *_):
+            started.append("ended")
+
+    placed = []
+    monkeypatch.setattr(servers, "ComfyServer", Started)
+    monkeypatch.setattr(servers, "install_pack", lambda base: placed.append(base))
+    monkeypatch.setattr(servers, "place_weights", lambda place: placed.append(place))
+    monkeypatch.setattr(servers.torch.accelerator, "is_available", lambda: has_accelerator)
+    with servers.own_server(Path("host"), models if named else None, asked) as server:
+        assert server == "a server"
+        ((host, base, cpu, extra),) = started
+        assert (host, cpu, base.is_dir()) == (Path("host"), on_cpu, True)
+        assert placed == ([base] if named else [base, base / "models"])
+        assert extra == (("--extra-model-paths-config", str(base / "model_paths.yaml")) if named else ())
+        assert not named or "base_path" in Path(extra[1]).read_text()
+    assert started[1:] == ["ended"] and not base.exists()
 
 
 def test_the_small_model_paints_by_the_ways_that_need_no_clip():

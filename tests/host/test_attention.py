@@ -251,6 +251,27 @@ def test_the_shelf_holds_no_more_than_it_may(patched):
     assert tight.find(settings, samples[0] * math.nan) is None
 
 
+@pytest.mark.parametrize("size", [1e-3, 50.0])
+@pytest.mark.parametrize("parts, found", [(0.009, True), (-0.009, True), (0.012, False), (-0.012, False)])
+def test_a_latent_is_known_again_but_for_rounding(patched, size, parts, found):
+    """One number off by parts of the largest, which is what 16 bit may do and another run does not."""
+    shelf, record = Shelf(), record_of(patched)
+    samples = size * torch.rand(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    shelf.keep(RecordedRun(RecordSettings(), record, samples))
+    rounded = samples.clone()
+    rounded[0, 1, 2, 3] += parts * samples.max()
+    assert (shelf.find(RecordSettings(), rounded) is record) == found
+
+
+def test_the_nearest_run_is_found_and_a_latent_of_nothing(patched):
+    shelf, settings = Shelf(), RecordSettings()
+    records = [record_of(patched) for _ in range(3)]
+    samples = [torch.ones(1, 4, 8, 8), torch.ones(1, 4, 8, 8) * 1.006, torch.zeros(1, 4, 8, 8)]
+    for record, one in zip(records, samples, strict=True):
+        shelf.keep(RecordedRun(settings, record, one))
+    assert [shelf.find(settings, one) for one in samples] == records
+
+
 # -- the nodes ----------------------------------------------------------------------------------------------
 
 

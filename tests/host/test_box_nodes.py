@@ -1,5 +1,6 @@
 """Boxes and masks between this pack's nodes and the host's own, in this process."""
 
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,13 +82,21 @@ def test_chained_regions_come_first_and_masks_come_along():
 
 
 @pytest.mark.parametrize(
-    "shaped", [lambda m: m[0], lambda m: m[:, None], lambda m: m.half()], ids=["one", "channel", "half"]
+    "shaped",
+    [lambda m: m[0], lambda m: m[:, None], lambda m: m.half(), lambda m: m.bfloat16()],
+    ids=["one", "channel", "half", "bfloat16"],
 )
 def test_masks_of_any_shape_that_the_host_has_come_along(shaped):
     masks = torch.zeros(1, 64, 96)
     masks[0, 16:48, 24:72] = 1
     (region,), *_ = from_boxes(CAT, width=384, height=256, masks=shaped(masks))
     assert np.array_equal(region.mask.values, masks[0].numpy())
+
+
+def test_how_boxes_became_regions_is_told_in_the_log(caplog):
+    with caplog.at_level(logging.INFO):
+        _, report, *_ = from_boxes([[CAT, DOG]], width=384, height=256, threshold=0.5)
+    assert "1 region of 2 boxes" in report and f"DEIG: {report}" in caplog.messages
 
 
 def test_masks_for_each_or_their_union():

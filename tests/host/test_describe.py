@@ -112,6 +112,39 @@ def test_an_answer_is_as_long_and_the_second_drawn_by_the_seed_as_asked(picture)
     assert clip.tokenized["thinking"] is False, "the answer is the phrase alone"
 
 
+@needs_generation
+def test_the_second_try_draws_as_the_hosts_generate_text_does(picture):
+    """By the defaults of that node's widgets; both ask for no more tokens of the picture than it has."""
+    from comfy_extras.nodes_textgen import TextGenerate
+
+    (sampling,) = [one for one in TextGenerate.GET_SCHEMA().inputs if one.id == "sampling_mode"]
+    on = next(option for option in sampling.options if option.key == "on")
+    clip = Recorded("", GOOD)
+    run(clip, picture, (CAT,))
+    defaults = {one.id: one.default for one in on.inputs}
+    drawn = {name: value for name, value in clip.options[1].items() if name in defaults}
+    assert {"temperature", "top_k", "top_p", "min_p", "seed"} <= drawn.keys()
+    assert drawn == {name: defaults[name] for name in drawn}
+    ours, clip = clip.tokenized, Recorded(GOOD)
+    TextGenerate.execute(clip, "What is it?", 16, {"sampling_mode": "off"}, image=picture)
+    assert ours == {name: clip.tokenized[name] for name in ours} and "min_length" in ours
+
+
+def test_crops_of_one_colour_are_told_apart_by_their_shape():
+    """The same numbers in the same order, 40 x 30 and 30 x 40 of them."""
+    lying, upright = Region("a sign", (0.1, 0.1, 0.5, 0.4)), Region("a sign", (0.1, 0.1, 0.4, 0.5))
+    clip = Recorded("a wide sign", "a tall sign")
+    regions, _ = run(clip, torch.full((1, 100, 100, 3), 0.5), (lying, upright), margin=0.0)
+    assert [shape for _, shape, _ in clip.asked] == [(1, 30, 40, 3), (1, 40, 30, 3)]
+    assert [region.phrase for region in regions] == ["a wide sign", "a tall sign"]
+
+
+def test_a_picture_of_16_bit_is_described_too(picture):
+    clip = Recorded(GOOD)
+    for _ in range(2):
+        assert run(clip, picture.bfloat16(), (CAT,))[0][0].phrase == GOOD
+
+
 def test_a_picture_with_an_alpha_channel_is_shown_without_it(picture):
     clip = Recorded(GOOD)
     run(clip, torch.cat((picture, torch.ones_like(picture[..., :1])), -1), (CAT,))
@@ -144,8 +177,11 @@ def test_no_regions_are_described_by_nothing(picture):
 def test_what_stays_broken_is_told_by_name_and_the_rest_is_kept(picture):
     long = "a cat with " + ", ".join(f"a spot of colour number {count}" for count in range(60))
     clip = Recorded(GOOD, "", long)
-    with pytest.raises(ValueError, match=r"Region 2 \('dog'\).*it has no words.*tokens for T5.*is kept"):
+    with pytest.raises(
+        ValueError, match=r"Region 2 \('dog'\).*it has no words.*tokens for T5.*is kept"
+    ) as told:
         run(clip, picture, (CAT, DOG))
+    assert long[:100] in str(told.value) and len(str(told.value)) < 700 < len(long), "answers are cut short"
     clip.answers = ["a brown dog"]
     with pytest.raises(ValueError, match="Region 2"):
         run(clip, picture, (CAT, DOG))
@@ -189,9 +225,10 @@ def test_what_cannot_describe_is_refused_with_what_to_load(picture, monkeypatch)
     with pytest.raises(ValueError, match="instruction is empty"):
         run(Recorded(), picture, (CAT,), instruction=" ")
     blind = Recorded(GOOD)
-    blind.tokenize = lambda *_, **__: {"vlm": [[(1, 1.0), (2, 1.0)]]}
-    with pytest.raises(ValueError, match="no pictures. Load a vision language model"):
-        run(blind, picture, (CAT,))
+    for word in (2, {"type": "embedding", "data": torch.zeros(1, 8)}):
+        blind.tokenize = lambda *_, word=word, **__: {"vlm": [[(1, 1.0), (word, 1.0)]]}
+        with pytest.raises(ValueError, match="no pictures. Load a vision language model"):
+            run(blind, picture, (CAT,))
     with pytest.raises(ValueError, match="needs 0.33 or later"):
         check_generates(SimpleNamespace())
 

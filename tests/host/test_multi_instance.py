@@ -262,14 +262,27 @@ def test_one_by_one_where_memory_is_short(patched, monkeypatch):
     assert difference(one_by_one, together) <= 1e-4
 
 
-def test_progress_counts_all_steps(patched):
+@pytest.mark.parametrize("sampler, total", [("euler", STEPS), ("euler_ancestral", 3 * APART + STEPS - APART)])
+def test_progress_counts_all_steps(patched, sampler, total):
+    """Where every member has a run to itself, their steps count as well; shown is the whole picture's latent."""
     seen = []
-    latent = torch.zeros(1, 4, 16, 16)
+
+    def callback(step, denoised, x, steps):
+        seen.append((step, denoised.shape, x.shape, steps))
+
+    latent = torch.zeros(2, 4, 8, 8)
     comfy.sample.sample(
-        apart(patched), comfy.sample.prepare_noise(latent, 0), STEPS, 5.0, "euler", "normal", POSITIVE, NEGATIVE,
-        latent, callback=lambda step, x0, x, total: seen.append((step, len(x0), total)), disable_pbar=True, seed=0,
+        apart(patched), comfy.sample.prepare_noise(latent, 0), STEPS, 5.0, sampler, "normal", POSITIVE, NEGATIVE,
+        latent, callback=callback, disable_pbar=True, seed=0,
     )  # fmt: skip
-    assert seen == [(step, 1, STEPS) for step in range(STEPS)]
+    assert seen == [(step, latent.shape, latent.shape, total) for step in range(total)]
+
+
+def test_a_run_without_a_seed(patched):
+    sampling = patched.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", STEPS)
+    without, seeded = (run_stretch(apart(patched), sigmas, seed=seed) for seed in (None, 0))
+    assert torch.equal(without, seeded), "euler draws nothing"
 
 
 def test_a_model_without_deig_is_refused(fast_model):

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import inspect
+import json
 import logging
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from deig_pack.deig_core.deig.adapter import load_adapter
 from deig_pack.deig_core.regions.describe import INSTRUCTION
 from deig_pack.nodes import DeigExtension, loaders
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
+from deig_pack.nodes.layout import RegionEditor
 from deig_pack.nodes.loaders import LoadAdapter, LoadTextEncoder
 from deig_pack.nodes.regions import BoxRegion, MaskRegion
 from deig_pack.tests import standins
@@ -180,6 +182,134 @@ def test_what_is_chosen_at_first(node):
             assert one.default in one.options
 
 
+# What a saved workflow may hold as a choice, the first of each in the list at the top.
+PRECISIONS = "auto, fp16, bf16, fp32"
+OFFERED = {
+    "DEIG_LoadAdapter": {"dtype": PRECISIONS},
+    "DEIG_LoadTextEncoder": {"dtype": "auto, bf16, fp16, fp32", "device": "default, cpu"},
+    "DEIG_RegionsFromText": {
+        "format": "auto, deig, instancediffusion, coco, deig-bench, mig-bench, elements, canvas, qwen-pixels, "
+        "qwen-1000, gemini, llm, lines",
+        "edges": "refuse, clip",
+    },
+    "DEIG_RegionsToText": {"format": "deig, instancediffusion, coco, deig-bench, mig-bench"},
+    "DEIG_RegionsFromBoxes": {
+        **{"phrases": "labels, metadata, lines", "order": "as given, size, score, left to right"},
+        **{"edges": "refuse, clip"},
+    },
+    "DEIG_RegionsToMasks": {"output": "one for each, union", "overlap": "share, front"},
+    "DEIG_RefineInstances": {
+        **{"overlap": "share, front", "kinds": "mask, box, point, scribble"},
+        **{"masked": "off, as written, as meant"},
+    },
+    "DEIG_MultiInstanceSampling": {"merge": "average, place"},
+    "DEIG_AttentionMaps": {"show": "instances, tokens", "scale": "each, together, as it is"},
+}
+FILES = {"adapter_name", "encoder_name", "lora_name"}
+
+
+@pytest.mark.parametrize("node", NODES, ids=schema_id)
+def test_what_may_be_chosen(node):
+    told = {
+        one.id: ", ".join(one.options)
+        for one in node.GET_SCHEMA().inputs
+        if isinstance(one, io.Combo.Input) and one.id not in FILES
+    }
+    assert told == OFFERED.get(schema_id(node), {})
+
+
+# What may be wired to an input that is no plain widget, wherever there is one of the name.
+TAKEN = {
+    **{"model": "MODEL", "clip": "CLIP", "image": "IMAGE", "background": "IMAGE", "samples": "LATENT"},
+    **{"mask": "MASK", "masks": "MASK", "bboxes": "BOUNDING_BOX,ARRAY"},
+    **{name: "CONDITIONING" for name in ("conditioning", "positive", "negative")},
+    **{name: f"DEIG_{name.upper()}" for name in ("adapter", "regions", "instances", "grounding")},
+    **{"recording": "DEIG_ATTENTION", "layout": "STRING"},
+    "incoming": "STRING,DEIG_REGIONS,BOUNDING_BOX,ARRAY",
+}
+READERS = {"DEIG_EncodeRegions": "DEIG_TEXT_ENCODER,CLIP", "DEIG_EncodePrompt": "DEIG_TEXT_ENCODER"}
+
+
+@pytest.mark.parametrize("node", NODES, ids=schema_id)
+def test_what_may_be_wired_to_an_input(node):
+    widgets = (io.Combo.Input, io.String.Input, io.Boolean.Input, io.Int.Input, io.Float.Input)
+    told = {one.id: one.get_io_type() for one in node.GET_SCHEMA().inputs if not isinstance(one, widgets)}
+    expected = {name: READERS[schema_id(node)] if name == "text_encoder" else TAKEN[name] for name in told}
+    assert told == expected
+
+
+# By id what is told of a widget beside its range: a phrase may have lines, braces in JSON and instructions are no
+# dynamic prompt, seeds are drawn anew after a run, and boxes come from a wire alone.
+LINES = {"multiline": True}
+AS_TYPED = {**LINES, "dynamicPrompts": False}
+DRAWN_ANEW = {"control_after_generate": True}
+FROM_WIRE = {"forceInput": True}
+TOLD = {
+    "DEIG_BoxRegion": {"phrase": LINES},
+    "DEIG_MaskRegion": {"phrase": LINES},
+    "DEIG_RegionEditor": {"layout": {"widgetType": "DEIG_REGIONS_EDITOR"}, "incoming": FROM_WIRE},
+    "DEIG_RegionsFromText": {"text": AS_TYPED | {"placeholder": "a red car: 0.1 0.5 0.5 0.9"}},
+    "DEIG_RegionsToText": {"prompt": LINES},
+    "DEIG_RegionsFromBoxes": {"bboxes": FROM_WIRE, "lines": LINES},
+    "DEIG_DescribeRegions": {"instruction": AS_TYPED, "seed": DRAWN_ANEW},
+    "DEIG_EncodePrompt": {"text": LINES},
+    "DEIG_PaperSampling": {"noise_seed": DRAWN_ANEW},
+}
+NAMES_OF_TOLD = {name for of_node in TOLD.values() for told in of_node.values() for name in told}
+
+
+@pytest.mark.parametrize("node", NODES, ids=schema_id)
+def test_what_else_a_widget_is_told(node):
+    told = {}
+    for one in node.GET_SCHEMA().inputs:
+        told[one.id] = {k: v for k, v in one.as_dict().items() if k in NAMES_OF_TOLD and v not in (None, "")}
+        if told[one.id].get("multiline") is False:
+            del told[one.id]["multiline"]  # as where nothing is said
+    assert {name: of_input for name, of_input in told.items() if of_input} == TOLD.get(schema_id(node), {})
+
+
+def test_the_editor_begins_with_a_layout_that_has_nothing():
+    (layout,) = [one for one in RegionEditor.GET_SCHEMA().inputs if one.id == "layout"]
+    assert json.loads(layout.as_dict()["default"]) == {"version": 1, "prompt": "", "regions": []}
+
+
+# What outputs are called; a person wires by it.
+OUTPUTS = {
+    "DEIG_LoadAdapter": "adapter",
+    "DEIG_LoadTextEncoder": "text_encoder",
+    "DEIG_RegionEditor": "regions prompt width height",
+    "DEIG_RegionsFromText": "regions prompt report",
+    "DEIG_RegionsToText": "text",
+    "DEIG_PreviewRegions": "image",
+    "DEIG_RegionsFromBoxes": "regions report width height",
+    "DEIG_RegionsToBoxes": "bboxes",
+    "DEIG_RegionsToMasks": "masks",
+    "DEIG_DescribeRegions": "regions report",
+    "DEIG_EncodeRegions": "instances",
+    "DEIG_EncodePrompt": "conditioning",
+    "DEIG_RefineInstances": "grounding",
+    "DEIG_RecordAttention": "model recording",
+    "DEIG_AttentionMaps": "maps masks report leakage",
+    "DEIG_PaperSampling": "noise sampler sigmas end_percent decay_percent",
+    "DEIG_EliGen": "model positive negative",
+    **dict.fromkeys(("DEIG_BoxRegion", "DEIG_MaskRegion"), "regions"),
+    **dict.fromkeys(("DEIG_ApplyToModel", "DEIG_MultiInstanceSampling", "DEIG_LoadEliGenLoRA"), "model"),
+}
+
+
+@pytest.mark.parametrize("node", NODES, ids=schema_id)
+def test_what_nodes_and_outputs_are_called(node):
+    """A node as the first line of its help page, which lies where the frontend is sent for it."""
+    info = node.GET_NODE_INFO_V1()
+    page = ROOT / deig_pack.WEB_DIRECTORY / "docs" / f"{schema_id(node)}.md"
+    assert page.read_text(encoding="utf-8").splitlines()[0] == f"# {info['display_name']}"
+    outputs = node.GET_SCHEMA().outputs
+    assert " ".join(one.display_name or one.id for one in outputs) == OUTPUTS[schema_id(node)]
+    # A picture that the editor shows holds the workflow, as the host's own previews do.
+    hidden = {"prompt", "extra_pnginfo"} if schema_id(node) == "DEIG_RegionEditor" else set()
+    assert set(info["input"].get("hidden", {})) == hidden
+
+
 @pytest.mark.parametrize("node", NODES, ids=schema_id)
 def test_what_is_left_out_is_what_the_widget_begins_with(node):
     """As where a graph was saved before a widget was there."""
@@ -304,6 +434,15 @@ def test_an_adapter_is_kept_in_the_precision_asked_for_or_the_cards(
         )
     loaded = LoadAdapter.execute("small.safetensors", asked)[0]
     assert {weight.dtype for weight in loaded.refiner.adapter.parameters()} == {precision}
+
+
+def test_an_adapter_that_is_kept_small_works_in_a_model_of_float32(adapter):
+    """What comes in is computed with as it is, by weights that are brought to it."""
+    small = LoadAdapter.execute("small.safetensors", "fp16")[0]
+    text = torch.randn(1, 128, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, rounded = (one.refiner.adapter.IDE(text, torch.full((1,), 500.0)) for one in (adapter, small))
+    assert rounded.dtype == torch.float32 and 0 < difference(rounded, whole) < 0.02
 
 
 def test_where_loaded_models_wait_and_work(small_t5_folder, adapter, monkeypatch):

@@ -1,6 +1,7 @@
 """What the nodes do with their inputs: each reaches the place that its tooltip speaks of."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from deig_pack.deig_core.deig.refiner import Refiner
 from deig_pack.deig_core.fusion.fusers import block_id
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.grounding import ApplyToModel, EncodePrompt, EncodeRegions, RefineInstances
-from deig_pack.nodes.host.unet import COND
+from deig_pack.nodes.host.unet import COND, check_model
 from deig_pack.nodes.types import LoadedAdapter
 from deig_pack.tests.host.test_patch import (
     NEGATIVE,
@@ -106,6 +107,19 @@ def test_blocks_that_one_side_alone_has_are_listed_by_side(fast_model, fast_adap
     told = rf"Only in the adapter: none; only in the model: {block} \(\d+ wide\)\. Load an adapter"
     with pytest.raises(ValueError, match=told):
         apply(fast_model, make_grounding(state))
+
+
+@pytest.mark.parametrize(
+    "config", [{"context_dim": 1024}, {"context_dim": 768, "use_linear_in_transformer": True}, {}], ids=str
+)
+def test_each_mark_of_sd1_is_asked_for(config, fast_model, fast_adapter_state):
+    """The width of its text, and projections of another kind; a model that says nothing is another too."""
+    other = SimpleNamespace(model_config=SimpleNamespace(unet_config=config))
+    patcher = SimpleNamespace(model=other, get_wrappers=lambda *_: [])
+    adapter = make_grounding(fast_adapter_state).adapter
+    with pytest.raises(ValueError, match=r"works on Stable Diffusion 1\.x models"):
+        check_model(patcher, adapter)
+    check_model(fast_model, adapter)
 
 
 def test_a_tile_is_told_by_width_and_height_once_a_run(fast_model, fast_adapter_state, caplog):

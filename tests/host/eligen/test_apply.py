@@ -1,15 +1,19 @@
 """EliGen through the host's samplers, against a dense re-computation and the plain model."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import comfy.ldm.modules.attention
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from deig_pack.deig_core.eligen.sight import Sight
 from deig_pack.deig_core.regions.region import Region
 from deig_pack.nodes.eligen import TEXTS, EliGen
 from deig_pack.nodes.host import transformers
 from deig_pack.nodes.host.texts import TextMemory
 from deig_pack.nodes.host.transformers import COND, KEY
+from deig_pack.tests.core.eligen.oracle import dense_attention, dense_bias
 from deig_pack.tests.host.composition.helpers import run_node
 from deig_pack.tests.host.eligen.helpers import (
     FAMILIES,
@@ -22,6 +26,7 @@ from deig_pack.tests.host.eligen.helpers import (
     oracle_places,
     prompt,
     sample,
+    short_clip,
     sight_of,
     small_clip,
 )
@@ -395,6 +400,92 @@ def test_a_mask_of_the_prompts_tokens_leaves_the_entities_seen():
     seen = [[positive[0][0], {**positive[0][1], "attention_mask": torch.ones(1, tokens, dtype=torch.long)}]]
     without = sample(model, positive, prompt("qwen", 2), cfg=1.0)
     assert difference(sample(model, seen, prompt("qwen", 2), cfg=1.0), without) <= TOLERANCE
+
+
+SEEN = Sight((3, 2), 4, torch.tensor([[1, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 1]]).bool(), (1.0, 0.4))
+PLAIN_ATTENTION = comfy.ldm.modules.attention.attention_pytorch
+
+
+def attended(func, mask=None, reshaped=False, **options):
+    """What becomes of 15 tokens where the host calls attention, and the dense result: (B, heads, S, d) both."""
+    generator = torch.Generator().manual_seed(2)
+    q, k, v = (2 * torch.randn(2, 2, SEEN.length, 8, generator=generator) for _ in range(3))
+    given = (t if reshaped else t.transpose(1, 2).flatten(2) for t in (q, k, v))
+    call = transformers.ThisCall(SEEN)
+    shapes = {"skip_reshape": reshaped, "skip_output_reshape": reshaped}
+    out = transformers._attend(
+        func, *given, 2, mask=mask, transformer_options={COND: call}, **shapes, **options
+    )
+    bias = dense_bias(SEEN.lengths, SEEN.prompt_length, SEEN.places, SEEN.strengths)
+    if mask is not None:
+        bias = bias + (mask[:, None] if mask.ndim == 3 else mask)
+    assert call.attended
+    return out if reshaped else out.unflatten(2, (2, 8)).transpose(1, 2), dense_attention(q, k, v, bias)
+
+
+@pytest.mark.parametrize("reshaped", [False, True])
+@pytest.mark.parametrize(
+    "shape", [None, (15, 15), (1, 15, 15), (2, 15, 15), (2, 1, 15, 15), (2, 2, 15, 15)], ids=str
+)
+def test_others_masks_of_every_shape_that_the_host_reads(shape, reshaped):
+    mask = shape and 2 * torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    out, dense = attended(PLAIN_ATTENTION, mask, reshaped)
+    assert difference(out, dense) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "name, options, is_called",
+    [
+        ("attention_pytorch", {}, False),
+        ("attention_sub_quad", {}, False),
+        ("attention_sage", {}, True),
+        ("attention_pytorch", {"low_precision_attention": False}, True),
+    ],
+)
+def test_attention_that_is_more_than_the_formula_is_called_for_what_it_is(name, options, is_called):
+    """Quantised attention, or an option that somebody set; what computes the formula itself is not needed."""
+    given = []
+
+    def attention(*args, **kwargs):
+        given.append({key: kwargs[key] for key in options})
+        kwargs = {key: value for key, value in kwargs.items() if key not in options}
+        return PLAIN_ATTENTION(*args, **kwargs, _inside_attn_wrapper=True)
+
+    attention.__name__ = name
+    out, dense = attended(attention, **options)
+    assert difference(out, dense) <= TOLERANCE
+    assert bool(given) == is_called and all(one == options for one in given)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_where_nothing_is_painted_nothing_is_asked_for(family):
+    """Neither a LoRA nor a text encoder that fits: regions are not there yet, or are switched off."""
+    plain, positive = host_model(family), prompt(family, 1)
+    off = tuple(replace(region, strength=0.0) for region in TWO)
+    for regions, options in (((), {}), (off, {}), (TWO, {"strength": 0.0})):
+        given = (plain, SimpleNamespace(), positive, regions)
+        assert EliGen.execute(*given, **options).result == (plain, positive, None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_that_was_zeroed_before_is_painted_with_its_regions(family):
+    """No words for the whole, and regions all the same: refused is only what is zeroed after the node."""
+    zeroed = run_node("nodes", "ConditioningZeroOut", conditioning=prompt(family, 1))[0]
+    model, positive, negative = apply(family, TWO, positive=zeroed)
+    with calls_of(model) as calls:
+        sample(model, positive, negative, (8, 8), cfg=1.0, steps=1)
+    assert [len(sight_of(call).lengths) for call in calls] == [2]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_a_negative_there_is_none(family):
+    plain = host_model(family)
+    given = (short_clip(family), prompt(family, 1), TWO)
+    model, positive, negative = EliGen.execute(plain, *given, lora_in_weights=True).result
+    assert negative is None and model is not plain
+    other = prompt(family, 2)
+    expected = sample(*apply(family, TWO), cfg=1.0, steps=1)
+    assert torch.equal(sample(model, positive, other, cfg=1.0, steps=1), expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

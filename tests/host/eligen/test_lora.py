@@ -5,6 +5,7 @@ import comfy.sd
 import folder_paths
 import pytest
 import torch
+from comfy.patcher_extension import PatcherInjection
 from deig_pack.deig_core.eligen.lora import ELSEWHERE, IN_DOUBLE_BLOCKS, IN_SINGLE_BLOCKS, host_name
 from deig_pack.nodes.eligen import LoadEliGenLoRA
 from deig_pack.tests.host.composition.helpers import run_node
@@ -163,6 +164,38 @@ def test_a_lora_as_a_hook_of_the_negative_counts_too(family):
     apply(family, TWO, negative=[[context, {**options, "hooks": hooks}]], lora_in_weights=False)
     with pytest.raises(ValueError, match="No LoRA is loaded"):
         apply(family, TWO, lora_in_weights=False)
+
+
+@pytest.mark.parametrize(
+    "family, weight, counts",
+    [
+        ("flux", "double_blocks.1.img_attn.qkv", True),
+        ("flux", "single_blocks.1.linear2", True),
+        ("qwen", "transformer_blocks.2.attn.to_q", True),
+        ("flux", "img_in", False),
+        ("qwen", "txt_in", False),
+    ],
+)
+def test_a_lora_counts_where_it_is_on_blocks(family, weight, counts):
+    """As EliGen's is; a patch of what lies before them tells nobody what a region is."""
+    model = host_model(family).clone()
+    name = f"diffusion_model.{weight}.weight"
+    shape = model.model.state_dict()[name].shape
+    assert model.add_patches({name: ("diff", (torch.zeros(shape),))}, 1.0)
+    if counts:
+        apply(family, TWO, model=model, lora_in_weights=False)
+        return
+    with pytest.raises(ValueError, match="No LoRA is loaded"):
+        apply(family, TWO, model=model, lora_in_weights=False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_beside_the_weights_counts(family):
+    """As the host loads one in bypass: what it adds is computed beside the layers."""
+    model = host_model(family).clone()
+    nothing = PatcherInjection(inject=lambda patcher: None, eject=lambda patcher: None)
+    model.set_injections("bypass_lora", [nothing])
+    apply(family, TWO, model=model, lora_in_weights=False)
 
 
 @pytest.mark.parametrize("strength", [0.5, -2.0])

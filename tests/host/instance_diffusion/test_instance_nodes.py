@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import comfy.sd
 import comfy.sd1_clip
+import comfy.utils
 import folder_paths
 import pytest
 import torch
@@ -169,6 +170,7 @@ def test_a_phrase_that_is_too_long_is_cut_at_a_word(clip, caplog):
     assert f"{last}'" in message and f"'{following}" in message
     assert torch.equal(read.pooled, read_phrases(clip, (kept,)).pooled)
     assert read.contexts.shape == (1, 77, 768)
+    assert len(message) < 350 < len(phrase), "of both parts only what lies at the cut is quoted"
 
 
 def test_no_more_is_cut_than_has_to_be(clip, caplog):
@@ -188,13 +190,45 @@ def test_a_single_word_that_is_too_long_is_cut_within(clip, caplog):
     assert torch.equal(read.pooled, read_phrases(clip, (word[:kept],)).pooled) and 10 < kept < 70
 
 
-def test_a_clip_of_another_kind_is_refused():
-    other = SimpleNamespace(
+def clip_that_gives(context, feature):
+    return SimpleNamespace(
         tokenize=lambda text: {"g": [[(0, 1.0)]]},
-        encode_from_tokens=lambda tokens, return_pooled: (torch.zeros(1, 77, 2048), torch.zeros(1, 1280)),
+        encode_from_tokens=lambda tokens, return_pooled: (context, feature),
     )
-    with pytest.raises(ValueError, match=r"1280 and 2048.*Stable Diffusion 1\.x"):
+
+
+@pytest.mark.parametrize(
+    "context, feature, given",
+    [
+        (2048, 1280, "1280 and 2048 numbers"),
+        (1024, 768, "768 and 1024 numbers"),
+        (768, 1280, "1280 and 768 numbers"),
+        (768, None, "nothing"),
+    ],
+)
+def test_a_clip_of_another_kind_is_refused(context, feature, given):
+    """By what it gives for a phrase as a whole, and for its words."""
+    other = clip_that_gives(torch.zeros(1, 77, context), feature and torch.zeros(1, feature))
+    with pytest.raises(ValueError, match=rf"CLIP gives {given} .*Stable Diffusion 1\.x"):
         EncodeRegions.execute(other, REGIONS)
+
+
+def test_what_a_clip_in_16_bit_reads_is_computed_with_in_full():
+    torch.manual_seed(0)
+    context, feature = torch.randn(1, 77, 768).half(), torch.randn(1, 768).half()
+    read = read_phrases(clip_that_gives(context, feature), ("a mug", "a lamp"))
+    assert read.pooled.dtype == read.contexts.dtype == torch.float32
+    assert torch.equal(read.pooled, feature.float().repeat(2, 1))
+    assert torch.equal(read.contexts, context.float().repeat(2, 1, 1))
+
+
+def test_progress_counts_the_phrases_that_clip_reads(clip, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: told.append((value, total))
+    )
+    read_phrases(clip, ("a mug", "a lamp", "a book"))
+    assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Words for colours: what a palette of hexadecimal colours says in a phrase."""
 
+import math
 import re
 from functools import lru_cache
 from typing import Any
@@ -35,11 +36,12 @@ WORDS = {
     "beige": (225, 205, 170),
     "cream": (248, 242, 215),
 }
+COLOURLESS = 0.02  # chroma in OKLab below which a colour is black, white or a grey
 HEX = re.compile(r"#?(?:[0-9a-fA-F]{3}){1,2}")
 
 
 def colour_word(code: str) -> str:
-    """Return the word nearest to a colour, #rrggbb or #rgb, as the eye sees distances (OKLab).
+    """Return the word nearest to a colour, #rrggbb or #rgb, as the eye sees distances (OKLab); of a grey, a grey's.
 
     Raises:
         ValueError: it is no such colour.
@@ -50,9 +52,11 @@ def colour_word(code: str) -> str:
     if len(digits) == 3:
         digits = "".join(digit * 2 for digit in digits)
     wanted = _oklab(tuple(int(digits[at : at + 2], 16) for at in (0, 2, 4)))
-    return min(
-        WORDS, key=lambda word: sum((a - b) ** 2 for a, b in zip(_oklab(WORDS[word]), wanted, strict=True))
-    )
+    colours = {word: _oklab(rgb) for word, rgb in WORDS.items()}
+    if _chroma(wanted) < COLOURLESS:
+        # Between two greys a faint colour of their lightness would be the nearest.
+        colours = {word: colour for word, colour in colours.items() if _chroma(colour) < COLOURLESS}
+    return min(colours, key=lambda word: math.dist(colours[word], wanted))
 
 
 def palette_words(palette: list[str]) -> str:
@@ -84,6 +88,10 @@ def coloured(phrase: str, palette: Any, place: str) -> str:
 def _shown(value: Any) -> str:
     """A value for a message: not the whole of a long one."""
     return repr(value[:60] if isinstance(value, str) else value)[:80]
+
+
+def _chroma(colour: tuple[float, float, float]) -> float:
+    return math.hypot(*colour[1:])
 
 
 @lru_cache(maxsize=1024)

@@ -392,12 +392,22 @@ def test_a_colour_has_the_nearest_word_as_the_eye_sees_it():
     words = {word: oklab(rgb) for word, rgb in WORDS.items()}
     told_apart = 0
     for rgb in np.random.default_rng(7).integers(0, 256, (400, 3)).tolist():
+        if np.linalg.norm(oklab(rgb)[1:]) < 0.03:
+            continue  # a grey is named as one
         far = {word: np.linalg.norm(lab - oklab(rgb)) for word, lab in words.items()}
         nearest, next_one = sorted(far, key=far.get)[:2]
         if far[nearest] < 0.98 * far[next_one]:
             told_apart += 1
             assert colour_word("#" + bytes(rgb).hex()) == nearest, rgb
     assert told_apart > 300
+
+
+def test_a_grey_has_a_greys_name():
+    """Also where a faint colour lies nearer, as lavender does to the middle of grey and light grey."""
+    greys = [word for word, rgb in WORDS.items() if len(set(rgb)) == 1]
+    named = [colour_word("#" + bytes([level] * 3).hex()) for level in range(256)]
+    assert list(dict.fromkeys(named)) == greys == ["black", "dark grey", "grey", "light grey", "white"]
+    assert colour_word("#a9a7a8") == "light grey" and colour_word("#a99fd0") == "lavender"
 
 
 def test_a_palette_in_words():

@@ -38,8 +38,9 @@ def load(what: str, name: str, *loaders: Callable[[str], Any]) -> list[Any]:
     try:
         return [loader(name) for loader in loaders]
     except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).partition("\n")[0] or repr(error)
         raise Trouble(
-            f"The {what} {name!r} cannot be loaded: {str(error).splitlines()[0] if str(error) else error!r} "
+            f"The {what} {name!r} cannot be loaded: {reason.removesuffix('.')}. "
             "Give a folder that holds it in transformers' form, or the name that it has on the Hugging Face Hub."
         ) from None
 

@@ -232,7 +232,7 @@ def test_models_judge_on_the_accelerator_where_there_is_one(has_accelerator, dev
 
 @pytest.mark.parametrize(
     "error, words",
-    [(OSError("no such folder\nand more"), ".?no such folder.? Give"), (KeyError(), r"KeyError\(\) Give")],
+    [(OSError("no such folder\nand more"), r"no such folder\. Give"), (KeyError(), r"KeyError\(\)\. Give")],
 )
 def test_of_what_cannot_be_loaded_the_first_line_is_told(error, words):
     def fails(name):

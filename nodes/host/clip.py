@@ -47,14 +47,16 @@ def _cut(clip, phrase: str) -> str:
         return phrase
     words = phrase.split()
     count = _most(len(words), lambda count: _fits(clip, " ".join(words[:count])))
-    kept = " ".join(words[:count])
+    kept, rest = " ".join(words[:count]), " ".join(words[count:])
     if not count:
-        kept = phrase.strip()[: _most(len(phrase.strip()), lambda count: _fits(clip, phrase.strip()[:count]))]
+        whole = phrase.strip()
+        letters = _most(len(whole), lambda count: _fits(clip, whole[:count]))
+        kept, rest = whole[:letters], whole[letters:]
     log.warning(
         "DEIG: CLIP reads 77 tokens of a phrase, beginning and end included, and one has more. It is read up to %r; "
         "what comes after is left out: %r.",
         kept[-40:],
-        phrase.strip()[len(kept) :].strip()[:80],
+        rest[:80],
     )
     return kept
 

@@ -180,6 +180,16 @@ def test_no_more_is_cut_than_has_to_be(clip, caplog):
     read = read_phrases(clip, (" ".join(words),))
     assert "left out: 'cat'" in caplog.text
     assert torch.equal(read.pooled, read_phrases(clip, (" ".join(words[:-1]),)).pooled)
+    # However the words are set apart.
+    caplog.clear()
+    read_phrases(clip, ("\n  ".join([*words, "dog"]),))
+    assert "left out: 'cat dog'" in caplog.text
+
+
+def test_of_no_phrases_nothing_is_read(clip):
+    read = read_phrases(clip, ())
+    assert read.phrases == () and read.pooled.shape == (0, 768)
+    assert read.contexts.ndim == 3 and read.contexts.shape[::2] == (0, 768)
 
 
 def test_a_single_word_that_is_too_long_is_cut_within(clip, caplog):
@@ -224,6 +234,8 @@ def test_what_a_clip_in_16_bit_reads_is_computed_with_in_full():
 
 def test_progress_counts_the_phrases_that_clip_reads(clip, monkeypatch):
     told = []
+    # The host passes over what comes too soon after the last.
+    monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_INTERVAL", 0, raising=False)
     monkeypatch.setattr(
         comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: told.append((value, total))
     )

@@ -173,7 +173,9 @@ class RegionsFromText(io.ComfyNode):
             outputs=[
                 RegionsType.Output("regions", display_name="regions", tooltip="The regions, back to front."),
                 io.String.Output(
-                    "prompt", tooltip="The text's prompt for the whole picture; empty if it has none."
+                    "prompt",
+                    display_name="prompt",
+                    tooltip="The text's prompt for the whole picture; empty if it has none.",
                 ),
                 io.String.Output(
                     "report",

@@ -43,6 +43,8 @@ def _link(file: Path, place: Path):
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists() and place.samefile(file):
         return
+    # What was there may be a link to other weights, which a copy would be written over.
+    place.unlink(missing_ok=True)
     try:
         place.symlink_to(file.resolve())
     except OSError:  # Windows asks for a privilege

@@ -128,7 +128,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def encode(encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast, phrases: Sequence[str]) -> Padded:
     """Encode phrases, computing no more of their padding than differs."""
-    ids = [row[:LENGTH] for row in tokenizer(list(phrases))["input_ids"]]
+    # The last token is the end, which a phrase that is cut keeps.
+    ids = [[*row[:-1][: LENGTH - 1], row[-1]] for row in tokenizer(list(phrases))["input_ids"]]
     length = min(max(map(len, ids)) + FAR, LENGTH)
     tokens = torch.tensor([row + [0] * (length - len(row)) for row in ids], device=encoder.device)
     words = tokens != 0

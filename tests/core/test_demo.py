@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import sys
 import urllib.error
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from demo import pictures, play, show, workflows
+from demo import pictures, play, server, show, workflows
 from demo.client import ComfyClient, ExecutionFailed, ExecutionInterrupted, PromptRejected, readable_errors
 from demo.graph import LAYOUT, PICTURE, PLAIN, Scene, comparing_graph, node, region_chain
 from demo.server import ComfyServer, StartFailed, install_pack
@@ -350,6 +352,31 @@ def test_a_server_lives_in_a_folder_of_its_own(tmp_path, cpu):
     )
     assert variables == {"TMPDIR": str(base / "scratch"), "HF_HUB_OFFLINE": "1"} and folder == str(host)
     assert folders == ["custom_nodes", "input", "models", "output", "scratch", "temp", "user"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there all of a process's children are ended at once")
+def test_a_server_that_will_not_end_is_ended_with_its_children(tmp_path, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.2)
+    host, base = tmp_path / "host", tmp_path / "base"
+    host.mkdir()
+    # The file is locked as long as the host or its child has it open.
+    stubborn = """
+import fcntl, signal, subprocess
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+lock = open("lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+subprocess.Popen(["sleep", "20"], pass_fds=[lock.fileno()])
+"""
+    (host / "main.py").write_text(stubborn + HOST)
+    with ComfyServer(host, base) as running, (host / "lock").open() as lock:
+        process = running.process
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        running.stop()
+        assert process.returncode == -signal.SIGKILL
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def test_a_pack_is_copied_without_what_it_does_not_need_where_no_link_can_be_made(tmp_path, monkeypatch):

@@ -338,6 +338,8 @@ def test_no_box_beside_a_layout_is_passed_over(good, name):
 PROSE = (
     "The picture has 1024 x 1024 pixels, or 512x512.",
     "At 1024×1024 (1:1), 30 steps, cfg 7.5",
+    "1024×768, or 512×512",
+    "1024 × 768 × 3, 2 of them",
     "Sizes: 512px x 512px, 64px x 64px",
     "Width: 1024, height: 1024 (1024x1024), 1:1.",
     "In 2024, 3 cats and 2 dogs; 2021, 2022, 2023 and 2024",

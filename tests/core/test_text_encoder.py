@@ -440,6 +440,16 @@ def test_a_broken_file_is_logged_and_the_rest_is_found(tmp_path, t5, tokenizer_f
         assert list(find_encoders([tmp_path])) == [name]
     for broken in ("broken.safetensors", "empty.safetensors", "gone.safetensors", "damaged", "list"):
         assert any(str(tmp_path / broken) in record.message for record in caplog.records)
+    # Words of this pack's own say enough; of others' errors the kind is named.
+    assert not any("ValueError" in record.message for record in caplog.records)
+
+
+def test_a_folder_that_lost_its_config_since_it_was_listed_is_no_single_file(tmp_path, t5, tokenizer_folder):
+    folder_full(tmp_path, t5, tokenizer_folder)
+    files = find_encoders([tmp_path])["flan-t5-xl"]
+    (tmp_path / "flan-t5-xl" / "config.json").unlink()
+    with pytest.raises(ValueError, match="config.json is not there"):
+        load_encoder(files, torch.float32)
 
 
 def test_finding_reads_no_weights(tmp_path, t5, tokenizer_folder):

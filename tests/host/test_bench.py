@@ -10,6 +10,7 @@ from deig_pack.nodes.host.unet import patch_model
 from deig_pack.tests.host.test_patch import adapter_patcher, difference, make_grounding, sample
 
 from bench.bars import Ruling
+from bench.speed import rest, text
 from bench.speed.cases import Models, makers
 from bench.speed.compare import compare, look_at
 from bench.speed.dense import patch_dense
@@ -107,3 +108,32 @@ def test_what_does_not_fit_is_left_out(tiny_models):
         compared = compare(cases, QUICK[1:], Budget(pairs=FEWEST), "tiny")
     assert CaseName(DEIG, 30) not in compared.once
     assert [answer.question.ours for answer in compared.answers] == [CaseName(DEIG, 8)]
+
+
+def test_tokens_are_computed_anew_each_time_and_once_for_two_seeds(tiny_models, monkeypatch):
+    monkeypatch.setattr(rest, "COUNTS", (2, 1))
+    read = []
+    ide = tiny_models.refiner.adapter.IDE
+    hook = ide.register_forward_hook(lambda module, given, tokens: read.append(tokens.shape))
+    with torch.inference_mode():
+        assert rest.measure_tokens(tiny_models) > 0
+        assert len(read) == 5 and {shape[0] for shape in read} == {2}
+        assert rest.count_second_seed(tiny_models) == 0 and len(read) > 5
+    hook.remove()
+
+
+def test_the_text_encoder_is_measured_as_the_node_loads_it(monkeypatch):
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    monkeypatch.setattr(text, "FLAN_T5_XL", text.FLAN_T5_XL | sizes)
+    asked = []
+    monkeypatch.setattr(text, "pick_dtype", lambda *asks: asked.append(asks) or torch.bfloat16)
+    with torch.inference_mode():
+        encoder = text.random_encoder()
+        kinds = {parameter.dtype for parameter in encoder.patcher.model.parameters()}
+        assert kinds == {torch.bfloat16} and asked == [("auto", encoder.patcher.load_device)]
+        measured = text.measure_text(encoder, 3)
+    assert {name: figures["encoded"] for name, figures in measured.items()} == {
+        "cold": 3,
+        "a box moved": 0,
+        "a phrase changed": 1,
+    }

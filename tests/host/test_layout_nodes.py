@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import gc
 import json
 import threading
 
@@ -290,3 +291,5 @@ def test_one_client_is_read_for_one_at_a_time_and_others_go_on(monkeypatch):
     monkeypatch.setattr(layout_route, "_read", slow)
     assert with_route(work, as_from) == ({"10.0.0.1": 1, "10.0.0.2": 1}, 400, [(200, {})] * 6)
     assert most == {"10.0.0.1": 1, "10.0.0.2": 1}
+    gc.collect()
+    assert not layout_route._turns, "a client that asks no more is forgotten"

@@ -1,5 +1,7 @@
 """What each row of one call of the model is given: its own sigma, strength, prompt and crop."""
 
+from copy import deepcopy
+
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -120,6 +122,20 @@ def test_a_point_of_the_schedule_is_found_again(fast_model):
     sampling = fast_model.get_model_object("model_sampling")
     for point in (0.0, 0.25, 0.5, 0.75):
         assert point <= Clock(sampling).percent(float(sampling.percent_to_sigma(point))) < point + 1e-6
+
+
+def test_points_are_those_of_the_sampling_that_a_node_put_in(fast_model, fast_adapter_state):
+    model = fast_model.clone()
+    sampling = deepcopy(model.get_model_object("model_sampling"))
+    sampling.set_sigmas(sampling.sigmas * 20)
+    model.add_object_patch("model_sampling", sampling)
+    patched = apply(model, make_grounding(fast_adapter_state), end_percent=0.5)
+    with calls_of(patched) as calls:
+        sample(patched, steps=6)
+    half = float(sampling.percent_to_sigma(0.5))
+    acts = [call["grounding"] is not None for call in calls]
+    assert acts == [float(sampling.sigma(call["timesteps"][0])) > half for call in calls]
+    assert any(acts) and not all(acts)
 
 
 class Typed:

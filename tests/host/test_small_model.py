@@ -4,18 +4,22 @@ Thresholds are shares of pixels by their nearest colour, far from what the train
 what it gives without its mask (`run.py bench --quality` has the figures).
 """
 
+import shutil
 from functools import cache
+from pathlib import Path
 
+import folder_paths
 import numpy as np
 import pytest
 import torch
 from deig_pack.deig_core.regions.region import Mask, Region
 from deig_pack.nodes.attention import AttentionMaps, RecordAttention
 from deig_pack.tests.host.test_patch import clip, sample
+from safetensors.torch import load_file, save_file
 
 from bench.quality.judge import NAMES, judge, labels
 from bench.quality.painter import Painter
-from small_model.place import CHECKPOINT, WEIGHTS
+from small_model.place import ADAPTER, CHECKPOINT, WEIGHTS, place_weights
 from small_model.scenes import TEXTURES, Scene, Shape
 
 pytestmark = pytest.mark.skipif(
@@ -166,6 +170,19 @@ def test_strength_zero_is_the_plain_model(painter):
     assert torch.equal(result, painter.paint(empty, PROMPT, steps=2))
     assert not torch.equal(result, painter.paint(painter.patched(painter.ground((SQUARE,))), PROMPT, steps=2))
     assert torch.equal(sample(off, clip(1), clip(2)), sample(painter.model, clip(1), clip(2)))
+
+
+def test_other_weights_can_be_painted_with(painter, tmp_path):
+    weights, adapter = tmp_path / "weights", painter.adapter.patcher.model
+    shutil.copytree(WEIGHTS, weights)
+    state = load_file(weights / ADAPTER)
+    (latents,) = (name for name in state if name.endswith("IDE.connector.latents"))
+    save_file(state | {latents: (state[latents].float() * 2).to(state[latents].dtype)}, weights / ADAPTER)
+    try:
+        other = Painter(weights).adapter.patcher.model
+    finally:
+        place_weights(Path(folder_paths.models_dir), WEIGHTS)
+    assert torch.equal(other.IDE.connector.latents, 2 * adapter.IDE.connector.latents)
 
 
 def test_the_training_pipeline_paints_the_same(painter):

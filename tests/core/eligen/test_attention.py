@@ -135,6 +135,22 @@ def test_the_comparison_tells_who_is_seen():
     assert (out - dense(q, k, v, (lengths, places, (1.0, 1.1, 1.0)))).abs().max() > 1e-3
 
 
+def test_who_is_absent_or_lacks_a_part_is_refused():
+    lengths, places, strengths = CASES["strengths"]
+    for left_out in range(3):
+        parts = [
+            part[1:] if number == left_out else part
+            for number, part in enumerate((lengths, places, strengths))
+        ]
+        with pytest.raises(ValueError, match=" and ".join([r"\d texts, \d places", r"\d strengths"])):
+            Sight(parts[0], PROMPT, parts[1], parts[2])
+    nowhere = places.clone()
+    nowhere[1] = False
+    for absent in ((places, (0.3, 0.0, 4.0)), (places, (0.3, -1.0, 4.0)), (nowhere, strengths)):
+        with pytest.raises(ValueError, match="leave it out"):
+            Sight(lengths, PROMPT, *absent)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_rounds_and_no_more(dtype):
     case = CASES["strengths"]

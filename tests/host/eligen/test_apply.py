@@ -330,12 +330,14 @@ def test_replaced_blocks_of_others_are_called():
     seen = []
 
     def replaced(args, extra):
-        seen.append(args["pe"].shape)
+        seen.append(args["transformer_options"]["patches_replace"])
         return extra["original_block"](args)
 
     other = model.clone()
     other.set_model_patch_replace(replaced, "dit", "double_block", 1)
-    assert torch.equal(sample(other, positive, negative), expected) and seen
+    other.set_model_patch_replace(replaced, "a kind of another pack's", "block", 0)
+    assert torch.equal(sample(other, positive, negative), expected)
+    assert seen and all(("block", 0) in patches["a kind of another pack's"] for patches in seen)
 
     def doubled(args, extra):
         out = extra["original_block"](args)

@@ -257,7 +257,13 @@ def test_colours_and_grounds_are_painted_as_named():
 def test_areas_and_what_boxes_share():
     a, b = (0.0, 0.25, 0.5, 1.0), (0.25, 0.0, 1.0, 0.5)
     assert scenes.area(a) == 0.375 and scenes.intersection(a, b) == scenes.intersection(b, a) == 0.0625
-    for apart in ((0.5, 0.25, 1.0, 1.0), (0.75, 0.0, 1.0, 1.0), (0.0, 0.0, 0.5, 0.25), (0.75, 0.0, 1.0, 0.1)):
+    for apart in (
+        (0.5, 0.25, 1.0, 1.0),
+        (0.75, 0.0, 1.0, 1.0),
+        (0.0, 0.0, 0.5, 0.25),
+        (0.75, 0.0, 1.0, 0.1),
+        (0.0, 0.0, 0.5, 0.1),
+    ):
         assert scenes.intersection(a, apart) == 0
 
 
@@ -357,15 +363,16 @@ def test_scenes_named_by_their_seeds_are_those_that_were_measured():
     )
 
 
-@pytest.mark.parametrize("edge", ["left", "right"])
+@pytest.mark.parametrize("edge", ["left", "right", "almost"])
 def test_a_shape_at_an_edge_is_moved_inwards(edge):
-    box = (0.0, 0.0, 0.25, 0.25) if edge == "left" else (0.75, 0.75, 1.0, 1.0)
+    up_to = {"left": 0.25, "right": 1.0, "almost": 1 - 4 / SIZE}[edge]
+    box = (up_to - 0.25, up_to - 0.25, up_to, up_to)
     shape = scenes.Shape("square", "plain", ("red",), box, "a red square")
     scene = scenes.Scene((shape,), ("teal",), "plain", "")
     moves = set()
     for seed in range(40):
         found = np.array(scenes.off_grid(scene, seed).shapes[0].box) * SIZE - np.array(box) * SIZE
         moves.add(tuple(found[:2]))
-    sign = 1 if edge == "left" else -1
+    sign = -1 if edge == "right" else 1
     assert {right for right, _ in moves} == {down for _, down in moves} == {sign * n for n in (1, 2, 3, 4)}
     assert len(moves) > 8  # right and down by themselves

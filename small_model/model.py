@@ -304,7 +304,7 @@ def sample(
         seed: of the noise.
         steps: how many.
         guidance: classifier-free guidance scale; 1 leaves the negative prompt out.
-        half: compute in bfloat16.
+        half: compute in bfloat16, where the device has it.
         device: where the model is.
 
     Returns:

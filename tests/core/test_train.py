@@ -57,22 +57,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(samples=12, batch=2)
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A folder with a vocabulary and an untrained autoencoder."""
-    folder = tmp_path_factory.mktemp("run")
-    text.train_vocabulary(folder / "t5", scenes=300)
-    torch.manual_seed(0)
-    torch.save(autoencoder.Autoencoder().state_dict(), folder / "autoencoder.pt")
-    return folder
-
-
-@pytest.fixture
-def folder(prepared, tmp_path):
-    """A run's folder of its own."""
-    return shutil.copytree(prepared, tmp_path / "run")
-
-
 def batch_of(run: Run, number: int = 0) -> Batch:
     """The batch of a step."""
     numbers = run.worker.numbers(run.recipe, number)
@@ -289,7 +273,8 @@ def test_prompts_that_are_left_out_name_no_ground(prepared):
 @pytest.fixture(scope="module")
 def stored(prepared, tmp_path_factory):
     """Stored weights of a run of a few steps, and the run's folder."""
-    run, weights = shutil.copytree(prepared, tmp_path_factory.mktemp("begun") / "run"), prepared / "weights"
+    begun = tmp_path_factory.mktemp("begun")
+    run, weights = shutil.copytree(prepared, begun / "run"), begun / "weights"
     Run(run, replace(RECIPE, rate=0.05, warm_up=1)).train()
     export_run(run, weights)
     return weights

@@ -27,29 +27,9 @@ RECIPE = Recipe(samples=20, batch=1)
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A folder with a vocabulary and an untrained autoencoder."""
-    folder = tmp_path_factory.mktemp("run")
-    text.train_vocabulary(folder / "t5", scenes=100)
-    torch.manual_seed(0)
-    torch.save(autoencoder.Autoencoder().state_dict(), folder / "autoencoder.pt")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def lasting(prepared) -> Run:
     """A run that no test trains."""
     return Run(prepared, RECIPE)
-
-
-@pytest.fixture
-def folder(prepared, tmp_path):
-    """A run's folder of its own."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name in ("t5", "autoencoder.pt"):
-        (folder / name).symlink_to(prepared / name)
-    return folder
 
 
 @pytest.fixture

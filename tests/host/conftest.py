@@ -252,3 +252,17 @@ def comfy_server(comfy_host, tmp_path_factory) -> Iterator["ComfyServer"]:
         write_seeing_models(base)
     with ComfyServer(comfy_host.path, base) as server:
         yield server
+
+
+@pytest.fixture
+def progress(monkeypatch) -> list[tuple[int, int]]:
+    """What progress bars tell from here on, all of it: how much is done of how much."""
+    import comfy.utils
+
+    told = []
+    # A host may pass over what comes too soon after the last.
+    monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_INTERVAL", 0, raising=False)
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: told.append((value, total))
+    )
+    return told

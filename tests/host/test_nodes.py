@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 
 import comfy.model_management
-import comfy.utils
 import deig_pack
 import folder_paths
 import pytest
@@ -393,13 +392,9 @@ def test_the_whole_chain_computes_what_its_files_say(
     assert difference(call["out"][row], dense(*given, (objs.flip(0), *instances[0][1:]))) > 1e-3
 
 
-def test_progress_counts_the_phrases(text_encoder, monkeypatch):
-    told = []
-    monkeypatch.setattr(
-        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: told.append((value, total))
-    )
+def test_progress_counts_the_phrases(text_encoder, progress):
     EncodeRegions.execute(text_encoder, boxes(*(f"thing of progress {i}" for i in range(20))))
-    assert told[-1] == (20, 20)
+    assert progress[-1] == (20, 20)
 
 
 def test_the_precision_is_chosen_for_the_device_that_reads(small_t5_folder, monkeypatch):
